@@ -1,0 +1,193 @@
+"""Frames on the socket: calls with their envelope, results without.
+
+A frame is a 4-byte big-endian length and then that many bytes of msgpack. Encoders and decoders are built
+once. Whatever a reader does not like comes out as `DecodeError`, whatever a writer can't say as
+`EncodeError`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from . import lenient
+from .errors import DecodeError, EncodeError, FrameTooLarge
+from .messages import (
+    AuthorizeResult,
+    ConnInfo,
+    ConnResult,
+    DisconnectInfo,
+    Envelope,
+    Payload,
+    RequestInfo,
+    ResponseModResult,
+    ResponsePair,
+    Result,
+)
+from .names import FRAME_LIMIT, HookType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+PREFIX: Final = 4
+"""Bytes of a frame's length prefix."""
+
+# Length of the frame, a map of two with the key "t", the hook, the key "d", and the length of a bin: always
+# the widest form of bin, so that the payload can be encoded behind it before its length is known.
+_HEAD = struct.Struct(">I3sB3sI")
+_MAP_T = b"\x82\xa1t"
+_D_BIN32 = b"\xa1d\xc6"
+
+_length = struct.Struct(">I")
+_encoder = msgspec.msgpack.Encoder()
+_envelopes = msgspec.msgpack.Decoder(Envelope)
+
+_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_TEXT = (str, bytes)
+_UNSAYABLE = (UnicodeEncodeError, OverflowError, TypeError, RecursionError)
+
+
+def marshal_envelope(hook: HookType, data: Payload, limit: int = FRAME_LIMIT) -> bytes:
+    """The whole frame of a call, length prefix included.
+
+    The payload is encoded straight into the buffer that holds the frame's head.
+
+    Raises:
+        EncodeError: the payload holds what the wire can't carry.
+        FrameTooLarge: the frame is above `limit` bytes.
+    """
+    frame = bytearray(_HEAD.size)
+    try:
+        _encoder.encode_into(data, frame, _HEAD.size)
+    except _UNSAYABLE as error:
+        raise EncodeError(f"can't encode a call of {HookType(hook).hook_name}: {error}") from error
+    size = len(frame)
+    if size - PREFIX > limit:
+        raise FrameTooLarge(size - PREFIX, limit)
+    _HEAD.pack_into(frame, 0, size - PREFIX, _MAP_T, hook, _D_BIN32, size - _HEAD.size)
+    return bytes(frame)
+
+
+def unmarshal_envelope(frame: bytes) -> tuple[HookType, Payload]:
+    """The hook and the payload of a whole frame: the inverse of `marshal_envelope`.
+
+    Raises:
+        DecodeError: it is no frame, or holds no call.
+    """
+    if len(frame) < PREFIX or _length.unpack_from(frame)[0] != len(frame) - PREFIX:
+        raise DecodeError("the length prefix is not the length of the frame")
+    return decode_call(frame[PREFIX:])
+
+
+def decode_call(body: bytes) -> tuple[HookType, Payload]:
+    """The hook and the payload of a call's frame without its length prefix.
+
+    Raises:
+        DecodeError: undecodable, an unknown hook, or a payload of the wrong shape.
+    """
+    try:
+        envelope = _envelopes.decode(body)
+    except _REFUSED:
+        envelope = _second_reading(body, Envelope)
+    call = _CALLS.get(envelope.hook)
+    if call is None:
+        raise DecodeError(f"{envelope.hook} is the number of no hook")
+    hook, decode = call
+    return hook, decode(envelope.data)
+
+
+def encode_result(result: Result, limit: int = FRAME_LIMIT) -> bytes:
+    """The whole frame of a hook's answer, length prefix included.
+
+    Raises:
+        EncodeError: the result holds what the wire can't carry.
+        FrameTooLarge: the frame is above `limit` bytes.
+    """
+    try:
+        body = _encoder.encode(result)
+    except _UNSAYABLE as error:
+        raise EncodeError(f"can't encode {type(result).__name__}: {error}") from error
+    if len(body) > limit:
+        raise FrameTooLarge(len(body), limit)
+    return _length.pack(len(body)) + body
+
+
+def decode_result(hook: HookType, body: bytes) -> Result:
+    """The answer of a hook, from a frame without its length prefix.
+
+    Raises:
+        DecodeError: undecodable, or of the wrong shape: no `ok` in a verdict, a status outside 200 to 599
+            from on_response, a speed that is negative or no number.
+    """
+    decode = _RESULTS.get(hook)
+    if decode is None:
+        raise DecodeError(f"{hook!r} has no answer")
+    return decode(body)
+
+
+def decode_authorize(body: bytes) -> AuthorizeResult:
+    """`decode_result` of on_request."""
+    try:
+        result = _authorize.decode(body)
+    except _REFUSED:
+        result = _second_reading(body, AuthorizeResult)
+    text: object = result.body
+    if not isinstance(text, _TEXT):
+        result = _second_reading(body, AuthorizeResult)
+        text = result.body
+        if not isinstance(text, _TEXT):
+            raise DecodeError(f"AuthorizeResult: the body is {type(text).__name__}, not text or bytes")
+    speed = result.speed
+    if speed is not None:
+        for rate in (speed.download_mbps, speed.upload_mbps):
+            if not math.isfinite(rate) or rate < 0:
+                raise DecodeError(f"{rate} Mbps is no speed")
+    return result
+
+
+def decode_response_mod(body: bytes) -> ResponseModResult:
+    """`decode_result` of on_response."""
+    result = _response_mod(body)
+    if result.status and not 200 <= result.status <= 599:
+        raise DecodeError(f"{result.status} is no status for an answer")
+    return result
+
+
+def _second_reading(body: bytes, shape: type[T]) -> T:
+    try:
+        return msgspec.convert(lenient.unpack(body), shape, builtin_types=(bytes,))
+    except msgspec.MsgspecError as error:
+        raise DecodeError(f"{shape.__name__}: {error}") from error
+
+
+def _decoding(shape: type[T]) -> Callable[[bytes], T]:
+    typed = msgspec.msgpack.Decoder(shape).decode
+
+    def decode(body: bytes) -> T:
+        try:
+            return typed(body)
+        except _REFUSED:
+            return _second_reading(body, shape)
+
+    return decode
+
+
+_authorize = msgspec.msgpack.Decoder(AuthorizeResult)
+_response_mod = _decoding(ResponseModResult)
+
+_CALLS: Final[dict[int, tuple[HookType, Callable[[bytes], Payload]]]] = {
+    HookType.ON_REQUEST: (HookType.ON_REQUEST, _decoding(RequestInfo)),
+    HookType.ON_RESPONSE: (HookType.ON_RESPONSE, _decoding(ResponsePair)),
+    HookType.ON_CONNECT: (HookType.ON_CONNECT, _decoding(ConnInfo)),
+    HookType.ON_DISCONNECT: (HookType.ON_DISCONNECT, _decoding(DisconnectInfo)),
+}
+_RESULTS: Final[dict[HookType, Callable[[bytes], Result]]] = {
+    HookType.ON_REQUEST: decode_authorize,
+    HookType.ON_RESPONSE: decode_response_mod,
+    HookType.ON_CONNECT: _decoding(ConnResult),
+}
