@@ -1,16 +1,19 @@
 """Domain patterns: what they match, what they capture, and the index that finds those that match a host.
 
 A pattern is compared label by label, without case. `*` stands for one label; `pre-*`, `*-suf` and `a-*-b` for
-a label that begins or ends so (the text between may be empty); `**`, only last, for one label or more.
+a label that begins or ends so (the text between may be empty); `**`, only last, for one label or more. The
+grammar is `prox.config.patterns`.
 
-Decided where the pattern language is silent: one dot at the end of a host or a pattern is no label
-(`a.example.com.` is `a.example.com`); a host with an empty label matches no pattern; an IPv4 address is
-compared by its parts like a name; an IPv6 address, with or without brackets, matches only its equal.
+Decided where the pattern language is silent: one dot at the end of a host is no label (`a.example.com.` is
+`a.example.com`); a host with an empty label matches no pattern; an IPv4 address is compared by its parts like
+a name; an IPv6 address matches none, as no pattern can name it.
 """
 
 from __future__ import annotations
 
 from typing import Generic, NamedTuple, TypeVar
+
+from prox.config.patterns import split_domain
 
 V = TypeVar("V")
 
@@ -22,40 +25,29 @@ class Label(NamedTuple):
     after: str
     wild: bool
 
-    @property
-    def literal(self) -> str:
-        """The label as it was written, `*` included."""
-        return f"{self.before}*{self.after}" if self.wild else self.before
-
 
 class DomainPattern:
     """One parsed `match.domain`.
 
     Raises:
-        ValueError: a label is empty or holds two `*`, `**` is not the last label, or there is a port.
+        prox.config.invalid.InvalidError: (a ValueError) it is no domain pattern.
     """
 
-    __slots__ = ("glob", "labels", "name", "text")
+    __slots__ = ("exact", "glob", "labels", "name", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         """As it was written."""
-        self.name = canonical(text.lower())
-        """Lower case, without a dot at the end, without the brackets of an IPv6 address."""
-        if self.name.count(":") == 1:
-            raise ValueError(f"domain {text!r}: a domain has no port")
-        parts = [self.name] if ":" in self.name else self.name.split(".")
+        self.name = text.lower()
+        parts = split_domain(text)
         self.glob = parts[-1] == "**"
         """Whether it ends in `**`."""
         if self.glob:
-            parts.pop()
-        self.labels = tuple(_label(part, text) for part in parts)
+            parts = parts[:-1]
+        self.labels = tuple(_label(part) for part in parts)
         """Its labels without the `**`."""
-
-    @property
-    def exact(self) -> bool:
+        self.exact = "*" not in text
         """Whether it matches one host only and captures nothing."""
-        return not self.glob and not any(label.wild for label in self.labels)
 
     def captures(self, host: str) -> tuple[list[str], str]:
         """What each `*` and the `**` stand for in `host`, which must match and be canonical."""
@@ -69,21 +61,12 @@ class DomainPattern:
 
 
 def canonical(host: str) -> str:
-    """`host` as patterns are compared with it: see the module's rules for dots and brackets."""
-    if host[-1:] == ".":
-        return host[:-1]
-    if host[:1] == "[" and host[-1:] == "]":
-        return host[1:-1]
-    return host
+    """`host` as patterns are compared with it: without one dot at the end."""
+    return host[:-1] if host[-1:] == "." else host
 
 
-def _label(part: str, text: str) -> Label:
-    if not part:
-        raise ValueError(f"domain {text!r}: a label is empty")
+def _label(part: str) -> Label:
     before, star, after = part.partition("*")
-    if "*" in after:
-        what = "'**' stands only as the last label" if part == "**" else "a label may hold one '*'"
-        raise ValueError(f"domain {text!r}: {what}")
     return Label(before, after, bool(star))
 
 
@@ -157,7 +140,7 @@ class DomainIndex(Generic[V]):
         """The values of all patterns that match the canonical `host`, the exact one first."""
         exact = self._exact.get(host)
         found = [] if exact is None else [exact]
-        if self._root is None or ":" in host:
+        if self._root is None or ":" in host:  # IPv6: `::ffff:1.2.3.4` has dots too
             return found
         parts = host.split(".")
         if "" in parts:

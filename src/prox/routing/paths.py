@@ -2,6 +2,7 @@
 
 A pattern is an exact path or a prefix that ends in `/*`; `/api/*` matches all that begins with `/api/`, and
 not `/api` itself. Several are separated by commas, and the first of them that matches is the one reported.
+The grammar is `prox.config.patterns`.
 
 Prefixes are found by cutting the path after its slashes, no more of them than the deepest prefix has: a path
 of thousands of slashes costs no more than a short one.
@@ -10,6 +11,8 @@ of thousands of slashes costs no more than a short one.
 from __future__ import annotations
 
 from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from prox.config.patterns import split_paths
 
 
 class Ranked(Protocol):
@@ -42,19 +45,9 @@ def parse(text: str | None) -> list[PathPattern]:
     """The patterns of a `match.path`, none for None and the empty text.
 
     Raises:
-        ValueError: a pattern is empty, does not begin with `/`, or has `*` elsewhere than in a last `/*`.
+        prox.config.invalid.InvalidError: (a ValueError) one of them is no path pattern.
     """
-    if not text:
-        return []
-    patterns = []
-    for part in (part.strip() for part in text.split(",")):
-        prefix = part.endswith("/*")
-        if not part.startswith("/"):
-            raise ValueError(f"path {text!r}: {part!r} does not begin with '/'")
-        if "*" in (part[:-1] if prefix else part):
-            raise ValueError(f"path {text!r}: '*' stands only at the end of {part!r}, after '/'")
-        patterns.append(PathPattern(part, prefix))
-    return patterns
+    return [PathPattern(path, path.endswith("/*")) for path in split_paths(text)] if text else []
 
 
 class _Methods(Generic[R]):

@@ -1,0 +1,154 @@
+"""A route's balancer: the flat list, the groups, and the counts that outlive both.
+
+Lists come from the configuration and, replaced as a whole, from plugins; the flat list and the groups are
+apart from each other. Once groups were pushed (an empty map is one), a key chooses its group: an unknown key
+or an empty group gives no target, or with `fallback` a random one of all groups. The empty key, which is what
+a route without captures has, always uses the flat list.
+
+One target object stands for an address in all lists of a balancer, so leastconn sees all its connections.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+from weakref import WeakValueDictionary
+
+from prox.balancing.leastconn import LeastConn
+from prox.balancing.random import Randomly
+from prox.balancing.roundrobin import RoundRobin
+from prox.balancing.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from prox.balancing.strategy import Kind, Random, Strategy
+
+
+class Snapshot(TypedDict, total=False):
+    """A balancer as the admin API shows it; `groups` only where some were pushed."""
+
+    type: Kind
+    targets: list[str]
+    groups: dict[str, list[str]]
+
+
+def make(
+    kind: Kind, targets: Iterable[str] = (), *, fallback: bool = False, random: Random, start: int = 0
+) -> Balancer:
+    """A new balancer.
+
+    Args:
+        kind: the strategy.
+        targets: the flat list.
+        fallback: a random target of all groups for a key that has none.
+        random: numbers from 0 to below 1.
+        start: the place in its lists from which roundrobin begins, so that workers differ.
+
+    Raises:
+        prox.config.invalid.InvalidError: (a ValueError) an address is malformed.
+    """
+    balancer = Balancer(kind, fallback, random, start)
+    balancer.set_targets(targets)
+    return balancer
+
+
+class Balancer:
+    """Chooses targets for one route and counts the connections to them. Made by `make`."""
+
+    __slots__ = ("_all_grouped", "_flat", "_groups", "_known", "_random", "_start", "fallback", "kind")
+
+    def __init__(self, kind: Kind, fallback: bool, random: Random, start: int) -> None:
+        self.kind: Kind = kind
+        self.fallback = fallback
+        self._random = random
+        self._start = start
+        # Weak: a target goes when no list and no connection holds it any longer.
+        self._known: WeakValueDictionary[str, Target] = WeakValueDictionary()
+        self._flat = self._list()
+        self._groups: dict[str, Strategy] | None = None
+        self._all_grouped: Sequence[Target] = ()
+
+    def pick(self, key: str = "") -> Target | None:
+        """A target for one more connection, counted up; None when there is none. `release` it afterwards."""
+        target = self._flat.choose() if self._groups is None or not key else self._of_group(key, self._groups)
+        if target is not None:
+            target.take()
+        return target
+
+    @staticmethod
+    def release(target: Target) -> None:
+        """Count down what `pick` gave, whatever was replaced since."""
+        target.release()
+
+    def set_targets(self, addresses: Iterable[str]) -> None:
+        """Replace the flat list; an address that stands twice counts once.
+
+        Raises:
+            prox.config.invalid.InvalidError: (a ValueError) an address is malformed, and nothing is changed.
+        """
+        self._flat.replace(self._targets(addresses))
+
+    def set_groups(self, groups: Mapping[str, Iterable[str]]) -> None:
+        """Replace all groups, as `set_targets` does with the flat list.
+
+        Raises:
+            prox.config.invalid.InvalidError: (a ValueError) an address is malformed, and nothing is changed.
+        """
+        wanted = {key: self._targets(addresses) for key, addresses in groups.items()}
+        lists = self._groups or {}
+        for gone in lists.keys() - wanted.keys():
+            lists[gone].replace(())
+        self._groups = {key: lists[key] if key in lists else self._list() for key in wanted}
+        for key, targets in wanted.items():
+            self._groups[key].replace(targets)
+        self._all_grouped = tuple(dict.fromkeys(target for targets in wanted.values() for target in targets))
+
+    def reconfigure(self, kind: Kind, *, fallback: bool) -> None:
+        """Change the strategy under the same lists and counts: for a route that a reload keeps."""
+        self.fallback = fallback
+        if kind == self.kind:
+            return
+        self.kind = kind
+        self._flat = self._moved(self._flat)
+        if self._groups is not None:
+            self._groups = {key: self._moved(group) for key, group in self._groups.items()}
+
+    def snapshot(self) -> Snapshot:
+        """The lists as they are now."""
+        shown = Snapshot(type=self.kind, targets=[target.address for target in self._flat.targets])
+        if self._groups is not None:
+            shown["groups"] = {
+                key: [target.address for target in group.targets] for key, group in self._groups.items()
+            }
+        return shown
+
+    def _of_group(self, key: str, groups: Mapping[str, Strategy]) -> Target | None:
+        group = groups.get(key)
+        target = None if group is None else group.choose()
+        if target is None and self.fallback and self._all_grouped:
+            return self._all_grouped[int(self._random() * len(self._all_grouped))]
+        return target
+
+    def _list(self) -> Strategy:
+        match self.kind:
+            case "roundrobin":
+                return RoundRobin(self._start)
+            case "random":
+                return Randomly(self._random)
+            case "leastconn":
+                return LeastConn()
+
+    def _moved(self, old: Strategy) -> Strategy:
+        new = self._list()
+        new.replace(old.targets)
+        old.replace(())
+        return new
+
+    def _targets(self, addresses: Iterable[str]) -> Sequence[Target]:
+        targets = []
+        for address in dict.fromkeys(addresses):
+            target = self._known.get(address)
+            if target is None:
+                target = self._known[address] = Target(address)
+            targets.append(target)
+        return tuple(targets)
