@@ -172,7 +172,8 @@ def compile(routes: Iterable[tuple[RouteMatch | None, T]]) -> Table[T]:  # noqa:
         routes: in the order of trying, what each matches (None: everything) and the value it stands for.
 
     Raises:
-        prox.config.invalid.InvalidError: (a ValueError) a pattern is malformed. A checked configuration has none.
+        prox.config.invalid.InvalidError: (a ValueError) a pattern is malformed, which no checked
+            configuration has.
     """
     parsed = [_Route(index, match, value) for index, (match, value) in enumerate(routes)]
     # Equal patterns share an entry, so what an entry needs is known only when all routes were seen.
