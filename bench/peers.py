@@ -1,0 +1,219 @@
+"""The proxies that are compared: how each is configured, started, checked and measured.
+
+All do the same work: HTTP/1.1 both ways with kept connections, X-Forwarded-For, -Host and -Proto added, no
+access log, one worker on one core. A peer is one function in `RECIPES`, which writes a configuration and
+gives a command; one that can ask an authorizer is also in `HOOKED`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import measure
+from bench.origin import nginx_command
+from bench.processes import BenchError, Child, free_port, get
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bench.machine import Cores
+    from bench.origin import Origin
+
+GUARD = Path(__file__).resolve().with_name("guard.py")
+PROX = Path(sys.executable).with_name("prox")
+
+BASELINE = "nginx"
+
+# proxy_buffering stays on, as it is by default, but not to disk: a slow client would measure the disk.
+# Uploads are streamed, as prox does it, for the same reason.
+_NGINX = """\
+  server_tokens off;
+  proxy_http_version 1.1;
+  proxy_max_temp_file_size 0;
+  proxy_request_buffering off;
+  upstream origin {{ server 127.0.0.1:{origin.http}; keepalive 128; keepalive_requests 1000000000; }}
+  upstream auth {{ server 127.0.0.1:{origin.auth}; keepalive 128; keepalive_requests 1000000000; }}
+  upstream sink {{ server 127.0.0.1:{origin.sink}; keepalive 128; keepalive_requests 1000000000; }}
+  proxy_set_header Connection "";
+  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_set_header X-Forwarded-Host $http_host;
+  proxy_set_header X-Forwarded-Proto $scheme;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{ proxy_pass http://origin; }}
+    location /upload {{ proxy_pass http://sink; }}
+    location /hook/ {{
+      auth_request /auth;
+      auth_request_set $user $upstream_http_x_user;
+      proxy_set_header X-User $user;
+      proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Host $http_host;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_pass http://origin;
+    }}
+    location = /auth {{
+      internal;
+      proxy_pass http://auth;
+      proxy_pass_request_body off;
+      proxy_set_header Connection "";
+      proxy_set_header Content-Length "";
+      proxy_set_header X-Original-Method $request_method;
+      proxy_set_header X-Original-URI $request_uri;
+    }}
+  }}
+"""
+
+_HAPROXY = """\
+global
+  nbthread 1
+  maxconn 8192
+defaults
+  mode http
+  option http-keep-alive
+  http-reuse always
+  timeout connect 5s
+  timeout client 300s
+  timeout server 300s
+  timeout http-keep-alive 300s
+frontend web
+  bind 127.0.0.1:{port} backlog 4096
+  option forwardfor
+  http-request set-header X-Forwarded-Host %[req.hdr(Host)]
+  http-request set-header X-Forwarded-Proto http
+  use_backend sink if {{ path_beg /upload }}
+  default_backend origin
+backend origin
+  server origin 127.0.0.1:{origin.http}
+backend sink
+  server sink 127.0.0.1:{origin.sink}
+"""
+
+
+def _nginx(folder: Path, port: int, origin: Origin) -> list[str]:
+    return nginx_command(folder, _NGINX.format(port=port, origin=origin))
+
+
+def _haproxy(folder: Path, port: int, origin: Origin) -> list[str]:
+    config = folder / "haproxy.cfg"
+    config.write_text(_HAPROXY.format(port=port, origin=origin), encoding="utf-8")
+    return ["haproxy", "-db", "-f", str(config)]
+
+
+def _prox(folder: Path, port: int, origin: Origin) -> list[str]:
+    config = folder / "config.json5"
+    document = {
+        "services": {
+            "web": {
+                "listen": f"127.0.0.1:{port}",
+                "routes": [
+                    {"match": {"path": "/hook/*"}, "plugins": ["guard"], "action": "origin"},
+                    {"match": {"path": "/upload"}, "action": "sink"},
+                    {"action": "origin"},
+                ],
+            },
+        },
+        "plugins": {"guard": {"path": str(GUARD)}},
+        "actions": {
+            "origin": {"type": "proxy", "upstream": f"127.0.0.1:{origin.http}"},
+            "sink": {"type": "proxy", "upstream": f"127.0.0.1:{origin.sink}"},
+        },
+    }
+    config.write_text(json.dumps(document, indent=2), encoding="utf-8")
+    return [str(PROX), "serve", "-c", str(config), "--no-watch", "--workers", "1"]
+
+
+RECIPES: dict[str, Callable[[Path, int, Origin], list[str]]] = {
+    BASELINE: _nginx,
+    "haproxy": _haproxy,
+    "prox": _prox,
+}
+HOOKED = frozenset({BASELINE, "prox"})
+
+
+def _is_plugin(command: bytes) -> bool:
+    return os.fsencode(GUARD) in command.split(b"\0")
+
+
+class Peer:
+    """One running proxy."""
+
+    def __init__(self, name: str, port: int, child: Child) -> None:
+        self.name = name
+        self.port = port
+        self.child = child
+
+    def pids(self) -> list[int]:
+        """Its processes, without plugins."""
+        return measure.tree(self.child.pid, _is_plugin)[0]
+
+    def cpu(self) -> measure.Cpu:
+        """CPU time spent by `pids()`."""
+        return measure.cpu(self.pids())
+
+    def wait(self) -> None:
+        """Returns when it passes requests on; where it can, past its authorizer."""
+        path, wanted = ("/hook/seen", (200, b"u1")) if self.name in HOOKED else ("/small", (200, b"ok"))
+        self.child.wait(lambda: get(self.port, path) == wanted)
+
+    def check(self) -> None:
+        """Sees that it does the work that it is measured at.
+
+        Raises:
+            BenchError: it does not.
+        """
+        if get(self.port, "/small") != (200, b"ok"):
+            raise BenchError(f"{self.name} does not pass the small answer on")
+        status, body = get(self.port, "/64k")
+        if status != 200 or len(body) != 65536:
+            raise BenchError(f"{self.name} answers /64k with {status}, {len(body)} bytes")
+        _, seen = get(self.port, "/seen")
+        if seen != b"127.0.0.1 127.0.0.1:%d http" % self.port:
+            raise BenchError(f"{self.name} adds other forwarding headers: {seen!r}")
+
+    def move_plugins(self, cores: Cores) -> None:
+        """Takes plugins, which inherited the proxy's core, off it."""
+        for pid in measure.tree(self.child.pid, _is_plugin)[1]:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), cores.others)
+
+
+@contextmanager
+def launched(
+    name: str, folder: Path, origin: Origin, cores: frozenset[int], under: Sequence[str] = ()
+) -> Iterator[Peer]:
+    """Starts a proxy, without waiting for it; its files are in a new folder below `folder`.
+
+    Args:
+        name: Of the recipe.
+        folder: Of the run.
+        origin: What it stands before.
+        cores: Where it may run, and its plugins until they are moved.
+        under: A command that runs another one, such as a profiler.
+    """
+    number = sum(1 for _ in folder.iterdir())
+    own = folder / f"{name}-{number}"
+    own.mkdir()
+    port = free_port()
+    child = Child(name, [*under, *RECIPES[name](own, port, origin)], own / "log", cores)
+    try:
+        yield Peer(name, port, child)
+    finally:
+        child.stop()
+
+
+@contextmanager
+def running(
+    name: str, folder: Path, origin: Origin, cores: Cores, under: Sequence[str] = ()
+) -> Iterator[Peer]:
+    """Starts a proxy on its core; it is ready and checked, and its plugins are on the other cores."""
+    with launched(name, folder, origin, cores.proxy, under) as peer:
+        peer.wait()
+        peer.check()
+        peer.move_plugins(cores)
+        yield peer

@@ -1,0 +1,143 @@
+"""CPU time of a proxy for each request, and requests per second, beside nginx.
+
+The rounds of the proxies are interleaved and each is compared with nginx's of the same turn; the medians of
+these pairs stand against the noise of a machine that does other things too. Where a proxy's core was not
+busy, the load's own cores were the limit and the requests per second say little about the proxy; CPU time
+per request still does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.measure import Cpu, Spread
+from bench.peers import BASELINE, HOOKED
+from bench.report import Section, as_json, ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.load import Wrk
+    from bench.peers import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A kind of request that is measured."""
+
+    name: str
+    path: str
+    title: str
+    bar: str
+    hooked: bool = False
+
+
+WORKS = {
+    "small": Work(
+        "small",
+        "/small",
+        "GET, 2-byte body, 64 keep-alive connections, 10 request headers",
+        "CPU must be ≤ 1.7 times nginx's, aim ≤ 1.3",
+    ),
+    "64k": Work(
+        "64k",
+        "/64k",
+        "GET, 64 KiB body, 64 keep-alive connections, 10 request headers",
+        "CPU must be ≤ 1.0 times nginx's, aim ≤ 0.6",
+    ),
+    "hook": Work(
+        "hook",
+        "/hook/small",
+        "GET past an authorizer that sets a header; prox: a Python plugin, nginx: auth_request (not counted)",
+        "CPU must be ≤ 2.0 times nginx's, aim ≤ 1.2",
+        hooked=True,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round of one proxy."""
+
+    requests: int
+    seconds: float
+    spent: Cpu
+
+    @property
+    def micros(self) -> float:
+        """CPU time for a request, in μs."""
+        return self.spent.total / self.requests * 1e6
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.seconds
+
+    @property
+    def busy(self) -> float:
+        """Part of its core that the proxy used."""
+        return self.spent.total / self.seconds
+
+
+def sample(peer: Peer, wrk: Wrk, path: str, seconds: int) -> Sample:
+    """Drives one proxy for one round."""
+    before = peer.cpu()
+    driven = wrk(peer.port, path, seconds)
+    return Sample(driven.requests, driven.seconds, peer.cpu() - before)
+
+
+def measured(work: Work, peers: Sequence[Peer], wrk: Wrk, rounds: int, seconds: int) -> Section:
+    """Measures one kind of request with all proxies that can do it."""
+    taking = [peer for peer in peers if not work.hooked or peer.name in HOOKED]
+    for peer in taking:
+        wrk(peer.port, work.path, 1)  # warms caches, pools and the interpreter
+    samples: dict[str, list[Sample]] = {peer.name: [] for peer in taking}
+    for _ in range(rounds):
+        for peer in taking:
+            samples[peer.name].append(sample(peer, wrk, work.path, seconds))
+    return _section(work, samples)
+
+
+def _section(work: Work, samples: dict[str, list[Sample]]) -> Section:
+    section = Section(
+        work.name,
+        work.title,
+        [
+            "proxy",
+            "CPU μs (user + system)",
+            "/ nginx (low to high)",
+            "requests/s",
+            "/ nginx (low to high)",
+            "core busy",
+        ],
+        work.bar,
+    )
+    baseline = samples[BASELINE]
+    for name, own in samples.items():
+        pairs = list(zip(own, baseline, strict=True))
+        micros = Spread.of(one.micros for one in own)
+        user = Spread.of(one.spent.user / one.requests * 1e6 for one in own)
+        rate = Spread.of(one.rate for one in own)
+        busy = Spread.of(one.busy for one in own)
+        micros_ratio = Spread.of(one.micros / other.micros for one, other in pairs)
+        rate_ratio = Spread.of(one.rate / other.rate for one, other in pairs)
+        section.rows.append(
+            [
+                name,
+                f"{micros.median:.1f} ({user.median:.1f} + {micros.median - user.median:.1f})",
+                ratio(micros_ratio),
+                f"{rate.median:,.0f}",
+                ratio(rate_ratio),
+                f"{busy.median:.0%}",
+            ]
+        )
+        section.data[name] = {
+            "cpu_us": as_json(micros),
+            "cpu_user_us": as_json(user),
+            "cpu_ratio": as_json(micros_ratio),
+            "rate": as_json(rate),
+            "rate_ratio": as_json(rate_ratio),
+            "core_busy": as_json(busy),
+        }
+    return section
