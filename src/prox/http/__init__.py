@@ -1,0 +1,1 @@
+"""HTTP between sockets: codecs, connections of clients and upstreams, the exchange that joins them."""

@@ -1,0 +1,196 @@
+"""The HTTP/1.1 side of an exchange: the answer's head and framing, written in as few writes as it takes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from .codec import fields
+from .codec.body import LAST_CHUNK, chunk
+from .codec.errors import BadMessageError
+from .codec.fields import Headers
+from .codec.request import RequestHead
+from .codec.target import Target
+from .dates import http_date
+from .exchange import Client, Exchange, phrase
+
+if TYPE_CHECKING:
+    from .server import ServerConnection
+    from .streams import Source
+
+_JOIN_LIMIT = 16 * 1024
+"""Up to this many bytes of body are copied behind the head to save a write; more cost less as a write of their own."""
+
+_PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
+
+_STRIPPED = frozenset(
+    {
+        fields.CONNECTION,
+        fields.CONTENT_LENGTH,
+        fields.HOP_BY_HOP,
+        fields.TRAILER,
+        fields.TRANSFER_ENCODING,
+        fields.UNDERSCORED_FRAMING,
+        fields.UPGRADE,
+    }
+)
+
+
+class Http1Exchange(Exchange):
+    """One request on an HTTP/1.1 connection, and its answer."""
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        request: RequestHead,
+        target: Target,
+        client: Client,
+        started: float,
+    ) -> None:
+        self._connection = connection
+        self._minor = request.minor
+        self._head = b""
+        self._chunked = False
+        self._bodiless = False
+        self.method = request.method
+        self.target = target
+        self.protocol = _PROTOCOLS[request.minor]
+        self.headers = request.headers
+        self.dropped = request.dropped
+        self.forwarded_for = request.forwarded_for
+        self.expects_continue = request.expects_continue
+        self.client = client
+        self.started = started
+
+    def read_from(self, source: Source | None) -> None:
+        """See Exchange."""
+        self.source = source
+        if source is not None and self._connection.write_paused:
+            source.pause()
+
+    def begin(
+        self,
+        status: int,
+        headers: Headers,
+        length: int | None,
+        *,
+        dropped: frozenset[bytes] = frozenset(),
+        reason_phrase: bytes | None = None,
+    ) -> None:
+        """See Exchange. The head waits for the first bytes of the body."""
+        self.status = status
+        kinds = fields.KINDS
+        parts = [_status_line(status, reason_phrase)]
+        for name, value in headers:
+            if kinds[name] in _STRIPPED or (dropped and fields.folded_name(name) in dropped):
+                continue
+            parts += (name, b": ", value, b"\r\n")
+        close = self._connection.closes_after(self)
+        self._bodiless = self.method == "HEAD" or status in {204, 304}
+        if length is not None:
+            if status != 204:
+                parts.append(b"Content-Length: %d\r\n" % length)
+        elif not self._bodiless:
+            if self._minor:
+                self._chunked = True
+                parts.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                close = self._connection.close_after_answer()
+        if close:
+            parts.append(b"Connection: close\r\n\r\n")
+        elif self._minor:
+            parts.append(b"\r\n")
+        else:
+            parts.append(b"Connection: keep-alive\r\n\r\n")
+        self._head = b"".join(parts)
+
+    def write(self, data: bytes) -> None:
+        """See Exchange."""
+        if self.broken:
+            return
+        self.bytes_out += len(data)
+        if self._chunked:
+            data = chunk(data)
+        transport = self._connection.transport
+        head = self._head
+        if head:
+            self._head = b""
+            if len(data) > _JOIN_LIMIT:
+                transport.write(head)
+            else:
+                data = head + data
+        transport.write(data)
+
+    def end(self, data: bytes = b"") -> None:
+        """See Exchange."""
+        if self.broken:
+            return
+        self.bytes_out += len(data)
+        if self._chunked:
+            data = chunk(data) + LAST_CHUNK if data else LAST_CHUNK
+        transport = self._connection.transport
+        head = self._head
+        if head:
+            self._head = b""
+            if len(data) > _JOIN_LIMIT:
+                transport.write(head)
+                transport.write(data)
+            else:
+                transport.write(head + data)
+        elif data:
+            transport.write(data)
+        self.ended = True
+        self._connection.answer_ended()
+
+    def flush(self) -> None:
+        """Send the head although no byte of the body has come: the upstream may let the client wait for it."""
+        if self._head and not self.broken:
+            head, self._head = self._head, b""
+            self._connection.transport.write(head)
+
+    def fail(self, error: Exception) -> None:
+        """See Exchange: the body stays unfinished; a reset where the end of the connection would be its end."""
+        if self.broken or self.ended:
+            return
+        self.reason = self.reason or getattr(error, "kind", "internal_error")
+        self.flush()
+        self.broken = True
+        self._connection.break_answer(reset=not self._chunked and self._minor == 0)
+
+    def drop(self) -> None:
+        """See Exchange."""
+        self.broken = True
+        self._connection.break_answer(reset=False)
+
+    def interim(self, status: int, headers: Headers, reason_phrase: bytes | None = None) -> None:
+        """See Exchange."""
+        if not self._minor or self.status or self.broken:
+            return
+        kinds = fields.KINDS
+        kept = [(name, value) for name, value in headers if kinds[name] not in _STRIPPED]
+        self._connection.transport.write(fields.join_headers(_status_line(status, reason_phrase), kept))
+        if status == 100:
+            self.expects_continue = False
+
+    def send_continue(self) -> None:
+        """See Exchange."""
+        if self.expects_continue:
+            self.interim(100, [])
+
+
+@lru_cache(maxsize=256)
+def _status_line(status: int, reason_phrase: bytes | None) -> bytes:
+    text = phrase(status).encode() if reason_phrase is None else reason_phrase
+    return b"HTTP/1.1 %d %b\r\n" % (status, text)
+
+
+def refusal(error: BadMessageError) -> bytes:
+    """The whole answer to a message that is not worth an exchange; the connection ends after it."""
+    body = f"{error}\n".encode()
+    headers = [
+        (b"Date", http_date()),
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Content-Length", b"%d" % len(body)),
+        (b"Connection", b"close"),
+    ]
+    return fields.join_headers(_status_line(error.status, None), headers) + body

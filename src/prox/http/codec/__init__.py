@@ -1,0 +1,1 @@
+"""Pure HTTP: bytes in, messages out, bytes out. No socket, no clock, no event loop."""

@@ -1,0 +1,177 @@
+"""Where a body ends: by length, by its last chunk, or with the connection (RFC 9112 sections 6 and 7).
+
+A decoder is fed what was read and gives back the body's bytes; what came behind the body is in `rest` once `done` is
+set. Chunks are read as strictly as the RFC is written, since a peer that frames differently from the next one is how
+requests are smuggled. Trailer fields are checked and dropped: none is ever merged into a head.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from .errors import BadMessageError
+
+_MAX_CHUNK_LINE = 4096
+_MAX_TRAILERS = 16384
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,15})(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*"
+)
+_TRAILER_LINE = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Decoder(Protocol):
+    """Reads one body.
+
+    Attributes:
+        done: the body has ended.
+        rest: the bytes behind it.
+    """
+
+    done: bool
+    rest: bytes
+
+    def feed(self, data: bytes) -> bytes:
+        """The body's bytes in `data`, in one piece; raises BadMessageError for broken framing."""
+
+    def eof(self) -> None:
+        """The connection ended: raises BadMessageError where the body had not."""
+
+
+class LengthDecoder:
+    """A body of known length."""
+
+    __slots__ = ("done", "left", "rest")
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """See Decoder."""
+        size = len(data)
+        if size < self.left:
+            self.left -= size
+            return data
+        self.done = True
+        if size > self.left:
+            self.rest = data[self.left :]
+            data = data[: self.left]
+        self.left = 0
+        return data
+
+    def eof(self) -> None:
+        """See Decoder."""
+        if not self.done:
+            raise BadMessageError(f"the body is {self.left} bytes short", reason="truncated")
+
+
+class CloseDecoder:
+    """A body that ends with the connection; only an answer may have one."""
+
+    __slots__ = ("done", "rest")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """See Decoder."""
+        return data
+
+    def eof(self) -> None:
+        """See Decoder."""
+        self.done = True
+
+
+class ChunkedDecoder:
+    """A chunked body."""
+
+    __slots__ = ("_buffer", "_left", "_state", "_trailer_bytes", "done", "rest")
+
+    # States: what comes next.
+    _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._left = 0
+        self._state = self._SIZE
+        self._trailer_bytes = 0
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """See Decoder."""
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        pieces: list[bytes] = []
+        position = 0
+        size = len(data)
+        while position < size and not self.done:
+            if self._state == self._DATA:
+                piece = data[position : position + self._left]
+                pieces.append(piece)
+                position += len(piece)
+                self._left -= len(piece)
+                if not self._left:
+                    self._state = self._DATA_END
+            elif self._state == self._DATA_END:
+                if not b"\r\n".startswith(data[position : position + 2]):
+                    raise BadMessageError("chunk data without its CRLF")
+                if size - position < 2:
+                    break
+                position += 2
+                self._state = self._SIZE
+            else:
+                end = data.find(b"\n", position)
+                if end < 0:
+                    self._check_partial(data, position)
+                    break
+                if end == position or data[end - 1] != 13:
+                    raise BadMessageError("bare LF in a chunked body")
+                self._line(data[position : end - 1])
+                position = end + 1
+        if self.done:
+            self.rest = data[position:]
+        else:
+            self._buffer = data[position:]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def eof(self) -> None:
+        """See Decoder."""
+        if not self.done:
+            raise BadMessageError("the chunked body has no end", reason="truncated")
+
+    def _check_partial(self, data: bytes, position: int) -> None:
+        limit = _MAX_CHUNK_LINE if self._state == self._SIZE else _MAX_TRAILERS - self._trailer_bytes
+        if len(data) - position > limit:
+            raise BadMessageError("chunk line or trailers too long")
+
+    def _line(self, line: bytes) -> None:
+        if self._state == self._SIZE:
+            match = _CHUNK_LINE.fullmatch(line) if len(line) <= _MAX_CHUNK_LINE else None
+            if match is None:
+                raise BadMessageError("malformed chunk size")
+            self._left = int(match[1], 16)
+            self._state = self._DATA if self._left else self._TRAILERS
+            return
+        if not line:
+            self.done = True
+            return
+        self._trailer_bytes += len(line) + 2
+        if self._trailer_bytes > _MAX_TRAILERS:
+            raise BadMessageError("trailers too long", 431, "header_size")
+        if _TRAILER_LINE.fullmatch(line) is None:
+            raise BadMessageError("malformed trailer")
+
+
+def chunk(data: bytes) -> bytes:
+    """`data`, not empty, as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,153 @@
+"""Field names: which of them a proxy must look at, and what their values may hold.
+
+Headers travel as (name, value) pairs of bytes as they came. A look at a name costs one look-up in a dict, so
+no name is folded twice and no header becomes an object.
+
+Which bytes a head may hold is checked by httptools (no control character, no bare CR or LF, no folded line); the
+tests hold the list of what it lets through, byte by byte, so that a new version can't become lenient unseen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TypeAlias
+
+from .errors import BadMessageError
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+# The values of KINDS. ORDINARY is falsy: the common case is one test.
+ORDINARY = 0
+HOST = 1
+CONTENT_LENGTH = 2
+TRANSFER_ENCODING = 3
+CONNECTION = 4
+EXPECT = 5
+UPGRADE = 6
+FORWARDED_FOR = 7
+FORWARDED_OTHER = 8
+HOP_BY_HOP = 9
+TRAILER = 10
+UNDERSCORED_FRAMING = 11
+
+_KINDS = {
+    b"host": HOST,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"connection": CONNECTION,
+    b"expect": EXPECT,
+    b"upgrade": UPGRADE,
+    b"x-forwarded-for": FORWARDED_FOR,
+    b"x-forwarded-host": FORWARDED_OTHER,
+    b"x-forwarded-proto": FORWARDED_OTHER,
+    b"keep-alive": HOP_BY_HOP,
+    b"proxy-connection": HOP_BY_HOP,
+    b"proxy-authenticate": HOP_BY_HOP,
+    b"proxy-authorization": HOP_BY_HOP,
+    b"proxy-authentication-info": HOP_BY_HOP,
+    b"te": HOP_BY_HOP,
+    b"trailer": TRAILER,
+}
+
+# A Connection header may name any field as hop-by-hop; these stay end-to-end all the same, or a client could
+# take away what the request's meaning and the guard rely on (RFC 9110 section 7.6.1).
+_NO_FIELDS = frozenset(
+    {
+        b"close",
+        b"keep-alive",
+        b"upgrade",
+        b"te",
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+    }
+)
+
+_MAX_REMEMBERED = 4096
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class _Kinds(dict[bytes, int]):
+    """Names as peers write them, to what they mean: filled as they come, up to a bound that no peer can exceed."""
+
+    def __missing__(self, name: bytes) -> int:
+        found = _kind(name)
+        if len(self) < _MAX_REMEMBERED:
+            self[name] = found
+        return found
+
+
+def _kind(name: bytes) -> int:
+    folded = name.lower()
+    found = _KINDS.get(folded)
+    if found is not None:
+        return found
+    alias = _KINDS.get(folded.replace(b"_", b"-"), ORDINARY)
+    if alias in {HOST, CONTENT_LENGTH, TRANSFER_ENCODING}:
+        return UNDERSCORED_FRAMING
+    # Servers behind CGI read X_Forwarded_For as X-Forwarded-For: it must not slip past the one that prox sets.
+    return alias if alias in {FORWARDED_FOR, FORWARDED_OTHER} else ORDINARY
+
+
+KINDS = _Kinds()
+"""What a header of a name, in any case, means to a proxy: `KINDS[name]`, one look-up in a dict."""
+
+
+@lru_cache(maxsize=4096)
+def folded_name(name: bytes) -> bytes:
+    """The name as it is compared: lower case, with `_` read as `-` (as servers behind CGI read it)."""
+    return name.lower().replace(b"_", b"-")
+
+
+def is_token(value: bytes) -> bool:
+    """Whether `value` is a token (RFC 9110 section 5.6.2): a legal method or field name."""
+    return _TOKEN.fullmatch(value) is not None
+
+
+def is_field_value(value: bytes) -> bool:
+    """Whether `value` may stand in a header line: no control character but HTAB (RFC 9110 section 5.5)."""
+    return _BAD_VALUE.search(value) is None
+
+
+def list_members(value: bytes) -> list[bytes]:
+    """The members of a comma-separated list, folded to lower case, empty ones left out (RFC 9110 section 5.6.1)."""
+    return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
+
+
+def content_length(value: bytes) -> int:
+    """The one number of a Content-Length value.
+
+    Raises:
+        BadMessageError: for anything but digits; `5, 5` too, which RFC 9110 section 8.6 lets a recipient refuse.
+    """
+    value = value.strip(b" \t")
+    if not value.isdigit() or len(value) > 18:
+        raise BadMessageError("invalid Content-Length")
+    return int(value)
+
+
+@lru_cache(maxsize=1024)
+def connection_options(value: bytes) -> frozenset[bytes]:
+    """The members of a Connection value, folded."""
+    return frozenset(list_members(value))
+
+
+def dropped_fields(options: frozenset[bytes]) -> frozenset[bytes]:
+    """The fields that Connection options declare hop-by-hop, without those that never are."""
+    return options - _NO_FIELDS
+
+
+def join_headers(first: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A head: its first line with CRLF, its headers, its empty line."""
+    parts = [first]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"\r\n")
+    return b"".join(parts)

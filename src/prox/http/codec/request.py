@@ -1,0 +1,255 @@
+"""A client's request head, read strictly.
+
+httptools splits the head; what it lets through and the RFCs refuse is refused here: the exact form of the request
+line, the version, Host, and everything that frames the body. `RequestParser.parse` takes one whole head, so it keeps
+nothing between messages and one parser serves all connections of a process.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httptools
+
+from . import fields
+from .errors import BadMessageError
+from .fields import Headers
+from .target import HOST_PATTERN
+
+CHUNKED = -1
+"""The `length` of a body whose end is marked by its last chunk."""
+
+# The IANA method registry, as far as httptools reads it; CONNECT is read and answered by the connection.
+METHODS: dict[bytes, str] = {
+    name.encode(): name
+    for name in [
+        "GET",
+        "HEAD",
+        "POST",
+        "PUT",
+        "DELETE",
+        "OPTIONS",
+        "PATCH",
+        "TRACE",
+        "CONNECT",
+        "ACL",
+        "BIND",
+        "CHECKOUT",
+        "COPY",
+        "LINK",
+        "LOCK",
+        "MERGE",
+        "MKACTIVITY",
+        "MKCALENDAR",
+        "MKCOL",
+        "MOVE",
+        "PROPFIND",
+        "PROPPATCH",
+        "QUERY",
+        "REBIND",
+        "REPORT",
+        "SEARCH",
+        "UNBIND",
+        "UNLINK",
+        "UNLOCK",
+    ]
+}
+
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+
+
+class RequestHead:
+    """One request's head.
+
+    Attributes:
+        method: registered method, upper case.
+        target: the request target as it was sent.
+        minor: the minor version, 0 or 1.
+        headers: all headers as they came.
+        host: the Host value, None where an HTTP/1.0 client sent none.
+        length: body bytes to come, 0 for none, CHUNKED for a chunked body.
+        has_length: whether a Content-Length was there (0 is said too).
+        close: whether the connection ends after this exchange.
+        expects_continue: whether the client waits for 100 before it sends the body.
+        dropped: folded names that Connection declared hop-by-hop.
+        forwarded_for: the X-Forwarded-For values, joined.
+    """
+
+    __slots__ = (
+        "close",
+        "dropped",
+        "expects_continue",
+        "forwarded_for",
+        "has_length",
+        "headers",
+        "host",
+        "length",
+        "method",
+        "minor",
+        "target",
+    )
+
+    def __init__(self, method: str, target: bytes, minor: int, headers: Headers) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.headers = headers
+        self.host: bytes | None = None
+        self.length = 0
+        self.has_length = False
+        self.close = minor == 0
+        self.expects_continue = False
+        self.dropped: frozenset[bytes] = frozenset()
+        self.forwarded_for = b""
+
+
+class RequestParser:
+    """Reads whole request heads, one after the other."""
+
+    def __init__(self) -> None:
+        self._headers: Headers = []
+        self._complete = False
+        self._parser: httptools.HttpRequestParser
+        self._renew()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by httptools."""
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Called by httptools."""
+        self._complete = True
+
+    def parse(self, head: bytes, max_headers: int = 100) -> RequestHead:
+        """Read one head, from its request line to its empty line.
+
+        Raises:
+            BadMessageError: with the status that the client deserves.
+        """
+        method, target, minor = _request_line(head)
+        headers: Headers = []
+        self._headers = headers
+        self._complete = False
+        request = RequestHead(method, target, minor, headers)
+        try:
+            self._parser.feed_data(head)
+            _interpret(request, complete=self._complete)
+        except httptools.HttpParserUpgrade:
+            self._renew()
+            _interpret(request, complete=self._complete)
+        except httptools.HttpParserInvalidMethodError:
+            self._renew()
+            raise BadMessageError("method not implemented", 501, "unknown_method") from None
+        except httptools.HttpParserError as error:
+            self._renew()
+            raise BadMessageError(f"malformed request: {error}") from None
+        except BadMessageError:
+            self._renew()
+            raise
+        if len(headers) > max_headers:
+            self._renew()
+            raise BadMessageError("too many headers", 431, "header_count")
+        if request.length:
+            # The parser waits for a body that our own decoder reads: the next head needs a new one.
+            self._renew()
+        return request
+
+    def _renew(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+
+
+def _request_line(head: bytes) -> tuple[str, bytes, int]:
+    """Method, target and minor version; one space between them and no other (RFC 9112 section 3)."""
+    try:
+        method, target, version = head[: head.index(b"\r\n")].split(b" ")
+    except ValueError:
+        raise BadMessageError("malformed request line") from None
+    if version == b"HTTP/1.1":
+        minor = 1
+    elif version == b"HTTP/1.0":
+        minor = 0
+    elif _VERSION.fullmatch(version):
+        raise BadMessageError("HTTP version not supported", 505, "version")
+    else:
+        raise BadMessageError("malformed HTTP version")
+    if b"#" in target:  # all else that a target may not hold is refused by httptools
+        raise BadMessageError("a fragment in the request target")
+    name = METHODS.get(method)
+    if name is None:
+        if not fields.is_token(method):
+            raise BadMessageError("malformed method")
+        raise BadMessageError("method not implemented", 501, "unknown_method")
+    return name, target, minor
+
+
+def _interpret(request: RequestHead, *, complete: bool) -> None:
+    if not complete:
+        raise BadMessageError("malformed request head")
+    connection: frozenset[bytes] | None = None
+    hosts = 0
+    encodings: list[bytes] = []
+    kinds = fields.KINDS
+    for name, value in request.headers:
+        what = kinds[name]
+        if not what:
+            continue
+        if what == fields.HOST:
+            hosts += 1
+            request.host = value.strip(b" \t")
+        elif what == fields.CONNECTION:
+            options = fields.connection_options(value)
+            connection = options if connection is None else connection | options
+        elif what == fields.CONTENT_LENGTH:
+            if request.has_length:
+                raise BadMessageError("more than one Content-Length")
+            request.has_length = True
+            request.length = fields.content_length(value)
+        elif what == fields.TRANSFER_ENCODING:
+            encodings.append(value)
+        elif what == fields.FORWARDED_FOR:
+            request.forwarded_for += b", " + value if request.forwarded_for else value
+        elif what == fields.EXPECT:
+            request.expects_continue = _expectation(value) and request.minor == 1
+        elif what == fields.UNDERSCORED_FRAMING:
+            raise BadMessageError("a framing header's name is spelled with '_'")
+    _check_host(request, hosts)
+    if encodings:
+        _check_encoding(request, encodings)
+    if connection is not None:
+        request.dropped = fields.dropped_fields(connection)
+        if b"close" in connection:
+            request.close = True
+        elif request.minor == 0 and b"keep-alive" in connection:
+            request.close = False
+
+
+def _check_host(request: RequestHead, hosts: int) -> None:
+    if hosts > 1:
+        raise BadMessageError("more than one Host")
+    if request.host is None:
+        if request.minor == 1:
+            raise BadMessageError("no Host")
+    elif HOST_PATTERN.fullmatch(request.host) is None:
+        raise BadMessageError("invalid Host")
+
+
+def _check_encoding(request: RequestHead, encodings: list[bytes]) -> None:
+    """Exactly one `chunked`, alone, on HTTP/1.1 (RFC 9112 sections 6.1 and 6.3)."""
+    if request.has_length:
+        raise BadMessageError("Content-Length beside Transfer-Encoding")
+    if request.minor == 0:
+        raise BadMessageError("Transfer-Encoding on HTTP/1.0")
+    if len(encodings) == 1 and encodings[0].strip(b" \t").lower() == b"chunked":
+        request.length = CHUNKED
+        return
+    for coding in b",".join(encodings).lower().split(b","):
+        name = coding.split(b";")[0].strip(b" \t")
+        if fields.is_token(name) and name not in {b"chunked", b"identity"}:
+            raise BadMessageError("transfer coding not implemented", 501, "transfer_coding")
+    raise BadMessageError("Transfer-Encoding must be exactly one 'chunked'")
+
+
+def _expectation(value: bytes) -> bool:
+    if value.strip(b" \t").lower() == b"100-continue":
+        return True
+    raise BadMessageError("expectation failed", 417, "expectation")

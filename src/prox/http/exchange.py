@@ -1,0 +1,169 @@
+"""One request and its answer, whatever the protocol of the connection: all that pipeline and actions know.
+
+An answer is a sink: `begin` says the head, `write` and `end` pass the body, `fail` breaks it off visibly. `read_from` tells
+what it is read from; a client that reads slowly pauses that.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from .codec.fields import Headers
+from .codec.target import Target
+from .dates import http_date
+
+if TYPE_CHECKING:
+    from .body import RequestBody
+    from .streams import Source
+
+
+class Client:
+    """The peer of a connection, as it is known before any request.
+
+    Attributes:
+        ip: the peer's address, IPv4 never in IPv6 form; empty on a Unix socket.
+        address: `ip:port` (`[v6]:port`), as hooks get it.
+        scheme: b"http" or b"https".
+    """
+
+    __slots__ = ("address", "ip", "scheme")
+
+    def __init__(self, peer: object, scheme: bytes = b"http") -> None:
+        self.ip = ""
+        self.address = "unix:0"
+        self.scheme = scheme
+        if isinstance(peer, tuple) and len(peer) >= 2:
+            ip = str(peer[0]).partition("%")[0].removeprefix("::ffff:")
+            self.ip = ip
+            self.address = f"[{ip}]:{peer[1]}" if ":" in ip else f"{ip}:{peer[1]}"
+
+
+class Answer(ABC):
+    """The answer's half of an exchange: what an action writes to.
+
+    Where a hook has to see an answer before the client does, one stands in front of the exchange and holds it back.
+    """
+
+    @abstractmethod
+    def read_from(self, source: Source | None) -> None:
+        """Say what the answer's body is read from: it is paused while the client is slow."""
+
+    @abstractmethod
+    def begin(
+        self,
+        status: int,
+        headers: Headers,
+        length: int | None,
+        *,
+        dropped: frozenset[bytes] = frozenset(),
+        reason_phrase: bytes | None = None,
+    ) -> None:
+        """Say the head of the final answer.
+
+        Hop-by-hop and framing headers in `headers`, and those that `dropped` names, are left out: the connection frames.
+
+        Args:
+            status: 200 to 999.
+            headers: the answer's headers.
+            length: bytes of the body, also where none follows (HEAD, 304); None where it is not known.
+            dropped: folded names that the upstream's Connection declared hop-by-hop.
+            reason_phrase: the upstream's; the registered one when None.
+        """
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Pass on some of the body."""
+
+    @abstractmethod
+    def end(self, data: bytes = b"") -> None:
+        """Pass on the last of the body, if any: the answer is whole."""
+
+    @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """Break the answer off such that the client sees that it is not whole."""
+
+    @abstractmethod
+    def interim(self, status: int, headers: Headers, reason_phrase: bytes | None = None) -> None:
+        """Pass on a 1xx head, where the client's protocol knows it."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Send the head now, although no byte of the body has come."""
+
+    def respond(self, method: str, status: int, headers: Headers, body: bytes = b"") -> None:
+        """Answer a request of `method` with a whole message that prox holds itself."""
+        self.begin(status, [(b"Date", http_date()), *headers], len(body))
+        self.end(b"" if method == "HEAD" else body)
+
+
+class Exchange(Answer):
+    """One request and its answer.
+
+    Attributes:
+        method: registered method, upper case.
+        target: the request target taken apart.
+        host: the host asked for: lower case, without port; empty where the client named none.
+        authority: host and port as the client wrote them.
+        protocol: as hooks get it, `HTTP/1.1`.
+        headers: all headers as they came.
+        dropped: folded names of headers that Connection declared hop-by-hop.
+        forwarded_for: X-Forwarded-For as the client sent it.
+        body: None where there is none.
+        expects_continue: the client waits for 100 before it sends its body.
+        client: the connection's peer.
+        started: when the head was complete, in the loop's time.
+        status: of the answer, 0 before it began.
+        bytes_out: body bytes of the answer so far.
+        ended: the answer is complete.
+        broken: the answer was broken off, or the client has gone.
+        reason: why the exchange ended otherwise than asked, one token for the access log, or "".
+        source: where the answer's body is read from.
+    """
+
+    method: str
+    target: Target
+    host: str
+    authority: bytes
+    protocol: str
+    headers: Headers
+    dropped: frozenset[bytes]
+    forwarded_for: bytes
+    client: Client
+    started: float
+    body: RequestBody | None = None
+    expects_continue: bool = False
+    status: int = 0
+    bytes_out: int = 0
+    ended: bool = False
+    broken: bool = False
+    reason: str = ""
+    source: Source | None = None
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Close without an answer."""
+
+    @abstractmethod
+    def send_continue(self) -> None:
+        """Say 100 Continue, if the client waits for it and has not been told."""
+
+    def refuse(
+        self, status: int, text: str = "", *, reason: str = "", headers: Headers | None = None
+    ) -> None:
+        """Answer with one of prox's own short texts, that names no plugin and no upstream."""
+        if reason:
+            self.reason = reason
+        body = f"{text or phrase(status)}\n".encode()
+        self.respond(
+            self.method, status, [(b"Content-Type", b"text/plain; charset=utf-8"), *(headers or [])], body
+        )
+
+
+def phrase(status: int) -> str:
+    """The registered reason phrase, or an empty text."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

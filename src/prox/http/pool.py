@@ -1,0 +1,152 @@
+"""Connections to upstreams that wait for their next request.
+
+One Origin for each address and settings, the most recently used connection first, so that a pool shrinks by itself when
+the load does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+
+from prox.tasks import spawn
+from .errors import UpstreamError
+from .upstream import UpstreamConnection
+
+
+@dataclass(frozen=True, slots=True)
+class OriginSettings:
+    """How an upstream is reached; seconds, None is no limit.
+
+    Attributes:
+        connect_timeout: for name look-up and connect together.
+        response_header_timeout: from the end of the request to the answer's head.
+        idle_timeout: how long an unused connection is kept.
+        keep_alive: TCP keep-alive probes after this silence.
+        max_idle: unused connections kept for one address.
+        max_idle_in_all: unused connections kept for all of them.
+    """
+
+    connect_timeout: float | None = 30.0
+    response_header_timeout: float | None = 30.0
+    idle_timeout: float = 120.0
+    keep_alive: float | None = 30.0
+    max_idle: int = 4096
+    max_idle_in_all: int = 4096
+
+
+class Origin:
+    """The connections to one address."""
+
+    def __init__(self, pools: Pools, host: str, port: int, settings: OriginSettings) -> None:
+        self.host = host
+        self.port = port
+        self.settings = settings
+        self._pools = pools
+        self._idle: list[UpstreamConnection] = []
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection, the one used last; None when a new one has to be opened."""
+        if not self._idle:
+            return None
+        self._pools.idle -= 1
+        return self._idle.pop()
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Keep a connection for its next request, or close it where there are enough."""
+        settings = self.settings
+        full = len(self._idle) >= settings.max_idle or self._pools.idle >= settings.max_idle_in_all
+        if full or self._pools.closed:
+            connection.transport.abort()
+            return
+        self._idle.append(connection)
+        self._pools.idle += 1
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection has closed."""
+        self._pools.open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+            self._pools.idle -= 1
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection.
+
+        Raises:
+            UpstreamError: of kind connect_refused, connect_timeout or unresolvable.
+        """
+        # In a task of its own: the deadline cancels it, whoever waits.
+        task = spawn(self._open(), f"connect {self.host}:{self.port}")
+        timeout = self.settings.connect_timeout
+        timer = (
+            None
+            if timeout is None
+            else asyncio.get_running_loop().call_later(timeout, task.cancel, _TIMED_OUT)
+        )
+        try:
+            return await task
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args == (_TIMED_OUT,):
+                raise UpstreamError(
+                    "connect_timeout", f"no connection to {self.host}:{self.port} in time"
+                ) from None
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _open(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, connection = await loop.create_connection(
+                lambda: UpstreamConnection(self), self.host, self.port
+            )
+        except socket.gaierror as error:
+            raise UpstreamError("unresolvable", f"{self.host}: {error}") from None
+        except OSError as error:
+            raise UpstreamError("connect_refused", f"{self.host}:{self.port}: {error}") from None
+        if self.settings.keep_alive:
+            self._probe(transport.get_extra_info("socket"), self.settings.keep_alive)
+        self._pools.open.add(connection)
+        return connection
+
+    @staticmethod
+    def _probe(sock: socket.socket, after: float) -> None:
+        seconds = max(1, round(after))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+
+
+_TIMED_OUT = "connect_timeout"
+
+
+class Pools:
+    """All Origins of a process; they outlive reloads, so that open connections go on being used.
+
+    Attributes:
+        idle: unused connections, over all addresses.
+        open: all connections.
+        closed: nothing is kept any more.
+    """
+
+    def __init__(self) -> None:
+        self._origins: dict[tuple[str, int, OriginSettings], Origin] = {}
+        self.idle = 0
+        self.open: set[UpstreamConnection] = set()
+        self.closed = False
+
+    def origin(self, host: str, port: int, settings: OriginSettings) -> Origin:
+        """The Origin of an address, made at its first use."""
+        key = (host, port, settings)
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = self._origins[key] = Origin(self, host, port, settings)
+        return origin
+
+    def close(self) -> None:
+        """Close every connection; the last thing that a server does."""
+        self.closed = True
+        for connection in list(self.open):
+            connection.close()

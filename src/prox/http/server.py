@@ -1,0 +1,531 @@
+"""A client's HTTP/1.1 connection: its socket, its messages, its deadlines.
+
+Requests are served in order, one exchange at a time; what the client sent ahead waits, first here and then in its
+socket. A request that is malformed is refused and ends the connection (RFC 9112 section 2.2); so does a FIN, which means
+that the client has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Protocol, cast
+
+from prox.config.model import Tuning
+from prox.flow import Flow
+from .answer import Http1Exchange, refusal
+from .body import RequestBody
+from .codec.body import ChunkedDecoder, Decoder, LengthDecoder
+from .codec.errors import BadMessageError
+from .codec.request import RequestHead, RequestParser
+from .codec.target import parse_target, split_host
+from .exchange import Client, Exchange
+from .watch import NEVER, Watch
+
+_log = logging.getLogger("prox.http")
+
+WRITE_BUFFER = 256 * 1024
+"""Bytes that may wait for a slow client before its source is paused: what one read may bring."""
+
+BODY_GRACE = 20.0
+"""Seconds before `min_body_rate` is asked for."""
+
+LINGER = 2.0
+"""Seconds in which a refused client that still sends may read its answer."""
+
+DRAIN_BYTES = 64 * 1024
+"""How much of a body that nobody wants is read away so that the connection can be used again."""
+
+_END = b"\r\n\r\n"
+
+
+class Handler(Protocol):
+    """Answers exchanges."""
+
+    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        """Answer one exchange; CancelledError means that the client has gone."""
+
+    def malformed(self, client: Client, error: BadMessageError) -> None:
+        """A message was refused before it became an exchange."""
+
+
+class Entry:
+    """What the connections of one service ask at each request, so that a reload reaches those that are open.
+
+    Attributes:
+        handler: answers.
+        tuning: deadlines and limits.
+        connections: the open ones.
+        closing: no further request is taken on any of them.
+    """
+
+    def __init__(self, handler: Handler, tuning: Tuning) -> None:
+        self.handler = handler
+        self.tuning = tuning
+        self.parser = RequestParser()
+        self.connections: set[ServerConnection] = set()
+        self.closing = False
+
+    def connect(self) -> ServerConnection:
+        """The protocol for a connection just accepted."""
+        return ServerConnection(self)
+
+    def drain(self) -> None:
+        """Close what is idle; the others after the exchange they are at."""
+        self.closing = True
+        for connection in list(self.connections):
+            connection.drain()
+
+    def abort(self) -> None:
+        """Close everything at once."""
+        self.closing = True
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class ServerConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_close",
+        "_deadline",
+        "_decoder",
+        "_entry",
+        "_exchange",
+        "_flow",
+        "_in_head",
+        "_lingering",
+        "_loop",
+        "_paused_at",
+        "_paused_for",
+        "_served",
+        "_starting",
+        "_watch",
+        "client",
+        "transport",
+        "write_paused",
+    )
+
+    transport: asyncio.Transport
+    client: Client
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self._loop = asyncio.get_running_loop()
+        self._watch: Watch | None = None
+        self._deadline = 0.0
+        self._buffer = b""
+        self._exchange: Http1Exchange | None = None
+        self._flow: Flow | None = None
+        self._decoder: Decoder | None = None
+        self._body: RequestBody | None = None
+        self._close = False
+        self._in_head = False
+        self._lingering = False
+        self._starting = False
+        self._served = 0
+        self._paused_at: float | None = None
+        self._paused_for = 0.0
+        self.write_paused = False
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.client = Client(transport.get_extra_info("peername"))
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._entry.connections.add(self)
+        # A connection on which nothing comes is held to the head's deadline, not to the idle time.
+        self._deadline = self._after(self._entry.tuning.read_header_timeout)
+        self._watch = Watch(self._loop, self._check)
+        self._watch.expect(self._deadline)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._decoder is not None:
+            self._receive_body(data)
+        elif self._exchange is None and not self._buffer:
+            if not self._lingering:
+                self._receive_head(data)
+        else:
+            self._buffer += data
+            if self._exchange is None:
+                data, self._buffer = self._buffer, b""
+                self._receive_head(data)
+            elif len(self._buffer) > self._entry.tuning.max_header_bytes:
+                self.transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """The client sent FIN: it has gone, as nginx and Go hold it. The transport closes."""
+        self._gone()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """See asyncio.Protocol."""
+        self._entry.connections.discard(self)
+        if self._watch is not None:
+            self._watch.stop()
+        self._gone()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than its source writes."""
+        self.write_paused = True
+        if self._exchange is not None and self._exchange.source is not None:
+            self._exchange.source.pause()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.write_paused = False
+        if self._exchange is not None and self._exchange.source is not None:
+            self._exchange.source.resume()
+
+    # What the body's reader says (this connection is the source of its requests' bodies).
+
+    def pause(self) -> None:
+        """Read no more of the body for now."""
+        if self._paused_at is None and self._decoder is not None:
+            self._paused_at = self._loop.time()
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused_at is not None:
+            self._paused_for += self._loop.time() - self._paused_at
+            self._paused_at = None
+            self.transport.resume_reading()
+
+    def stop(self) -> None:
+        """Nobody wants the rest of the body: it is read away, or the connection ends after the answer."""
+        self.resume()
+
+    # What the server says.
+
+    def drain(self) -> None:
+        """Close now if idle, else after the current exchange."""
+        self._close = True
+        if self._exchange is None and not self._lingering:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._gone()
+        self.transport.abort()
+
+    # Requests.
+
+    def _receive_head(self, data: bytes) -> None:
+        """Serve the requests whose heads stand at the start of `data`, until one has to wait."""
+        entry = self._entry
+        while True:
+            end = data.find(_END)
+            if end < 0:
+                self._incomplete(data)
+                return
+            if data[:2] == b"\r\n":  # empty lines before a request are skipped: RFC 9112 section 2.2
+                data = data[2:]
+                if not data:
+                    return
+                continue
+            size = end + 4
+            if size == len(data):
+                head = data
+            else:
+                head = data[:size]
+                self._buffer = data[size:]
+            try:
+                exchange = self._open(head)
+            except BadMessageError as error:
+                self._refuse(error)
+                return
+            self._exchange = exchange
+            self._starting = True
+            if self._decoder is not None and self._buffer:
+                data, self._buffer = self._buffer, b""
+                self._receive_body(data)
+                if not self._is_serving():  # the body's first bytes were refused
+                    self._starting = False
+                    return
+            self._flow = flow = Flow(entry.handler.handle(exchange), self._flow_ended)
+            flow.start()
+            self._starting = False
+            if self._is_serving() or not self._buffer:
+                return
+            data, self._buffer = self._buffer, b""
+
+    def _open(self, head: bytes) -> Http1Exchange:
+        tuning = self._entry.tuning
+        if len(head) > tuning.max_header_bytes:
+            raise BadMessageError("request head too large", 431, "header_size")
+        request = self._entry.parser.parse(head, tuning.max_header_count)
+        if len(request.target) > tuning.max_target_bytes:
+            raise BadMessageError("request target too long", 414, "target_size")
+        self._in_head = False
+        self._served += 1
+        close = request.close or self._entry.closing or self._close
+        if close or self._served == tuning.max_requests_per_connection:
+            self._close = True
+        target = parse_target(request.method, request.target)
+        exchange = Http1Exchange(self, request, target, self.client, self._loop.time())
+        authority = request.host or b""
+        if target.authority is not None:
+            # RFC 9112 section 3.2.2: Host must repeat the URL's authority; it is what routes and guards go by.
+            if request.host is not None and request.host.lower() != target.authority.lower():
+                raise BadMessageError("Host differs from the absolute URL")
+            authority = target.authority
+        exchange.authority = authority
+        exchange.host = split_host(authority)
+        if request.length:
+            self._open_body(exchange, request)
+        return exchange
+
+    def _open_body(self, exchange: Http1Exchange, request: RequestHead) -> None:
+        tuning = self._entry.tuning
+        if tuning.max_body_bytes and request.length > tuning.max_body_bytes:
+            raise BadMessageError("request body too large", 413, "body_size")
+        self._decoder = LengthDecoder(request.length) if request.length > 0 else ChunkedDecoder()
+        self._body = exchange.body = RequestBody(self, request.length)
+        self._paused_for = 0.0
+        self._paused_at = None
+        if tuning.read_timeout is not None and self._watch is not None:
+            self._watch.expect(exchange.started + tuning.read_timeout)
+
+    def _incomplete(self, data: bytes) -> None:
+        """Keep a head whose end has not come, unless it can't become one any more."""
+        tuning = self._entry.tuning
+        first = data.find(b"\n")
+        if first < 0 and len(data) > tuning.max_target_bytes + 64:
+            self._refuse(BadMessageError("request target too long", 414, "target_size"))
+        elif len(data) > tuning.max_header_bytes:
+            self._refuse(BadMessageError("request head too large", 431, "header_size"))
+        elif first >= 0 and data.count(b"\n") != data.count(b"\r\n"):
+            self._refuse(BadMessageError("bare LF in the head"))
+        elif first < 0 and not data[:1].isalpha() and data != b"\r":
+            self._refuse(BadMessageError("malformed request line"))
+        else:
+            if not self._in_head and self._watch is not None:
+                self._in_head = True
+                self._deadline = min(self._deadline, self._after(tuning.read_header_timeout))
+                self._watch.expect(self._deadline)
+            self._buffer = data
+
+    def _receive_body(self, data: bytes) -> None:
+        decoder = self._decoder
+        body = self._body
+        assert decoder is not None
+        assert body is not None
+        try:
+            piece = decoder.feed(data)
+        except BadMessageError as error:
+            self._break_request(error)
+            return
+        limit = self._entry.tuning.max_body_bytes
+        if limit and body.received + len(piece) > limit:
+            self._break_request(BadMessageError("request body too large", 413, "body_size"))
+        elif decoder.done:
+            self._decoder = None
+            self._body = None
+            if self._paused_at is not None:
+                self._paused_at = None
+                self.transport.resume_reading()
+            self._buffer = decoder.rest
+            body.finish(piece)
+            self._advance()
+        elif piece:
+            body.feed(piece)
+
+    # The end of an exchange.
+
+    def answer_ended(self) -> None:
+        """The exchange's answer is complete, or will never be."""
+        self._advance()
+
+    def _flow_ended(self, error: BaseException | None) -> None:
+        self._flow = None
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            _log.error("an exchange failed inside prox", exc_info=error)
+            exchange.reason = exchange.reason or "internal_error"
+        if not exchange.ended and not exchange.broken:
+            if exchange.status == 0:
+                self._close = True
+                exchange.refuse(500)
+            else:
+                exchange.fail(RuntimeError("the answer was left unfinished"))
+        self._advance()
+
+    def _advance(self) -> None:
+        """Go on to the next request when this exchange is over on every side."""
+        exchange = self._exchange
+        if exchange is None or self._flow is not None or not exchange.ended:
+            return
+        if self._decoder is not None:
+            assert self._body is not None
+            if self._close:
+                self._linger()
+                return
+            self._body.stop()
+            if self._reading_body():
+                return
+        self._exchange = None
+        if self._close:
+            if self._buffer:
+                self._linger()
+            else:
+                self.transport.close()
+            return
+        tuning = self._entry.tuning
+        self._deadline = self._after(tuning.idle_timeout)
+        if self._watch is not None:
+            self._watch.expect(self._deadline)
+        if self._buffer and not self._starting:
+            if len(self._buffer) > tuning.max_header_bytes:
+                self.transport.resume_reading()
+            data, self._buffer = self._buffer, b""
+            self._receive_head(data)
+
+    def _is_serving(self) -> bool:
+        return self._exchange is not None
+
+    def _reading_body(self) -> bool:
+        return self._decoder is not None
+
+    def closes_after(self, exchange: Http1Exchange) -> bool:
+        """Whether the connection ends after this answer, whose head is about to be written.
+
+        It does too when a body is on its way that nobody will read and that is too long to read away.
+        """
+        decoder = self._decoder
+        if decoder is not None and (exchange.expects_continue or self._long_rest(decoder)):
+            self._close = True
+        return self._close
+
+    def close_after_answer(self) -> bool:
+        """The answer ends with the connection."""
+        self._close = True
+        return True
+
+    def break_answer(self, *, reset: bool) -> None:
+        """The answer stops here; `reset` where only a reset tells the client that it is not whole."""
+        self._close = True
+        if reset:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _long_rest(self, decoder: Decoder) -> bool:
+        return not isinstance(decoder, LengthDecoder) or decoder.left > DRAIN_BYTES
+
+    def _gone(self) -> None:
+        """The client has gone: cancel what it asked for."""
+        self._buffer = b""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._exchange = None
+        self._decoder = None
+        body, self._body = self._body, None
+        if not exchange.ended:
+            exchange.broken = True
+            exchange.reason = exchange.reason or "client_aborted"
+        if body is not None:
+            body.break_off(ConnectionResetError("the client went away"))
+        if self._flow is not None:
+            self._flow.cancel()
+
+    def _break_request(self, error: BadMessageError) -> None:
+        """The request turned out malformed, too large or too slow while it was served."""
+        exchange, body, flow = self._exchange, self._body, self._flow
+        self._decoder = None
+        self._close = True
+        if exchange is not None and not exchange.ended:
+            exchange.reason = error.reason
+            if exchange.status == 0:
+                exchange.refuse(error.status, str(error))
+            else:
+                exchange.broken = True
+                self.transport.abort()
+        self._linger()
+        if body is not None:
+            body.break_off(error)
+        if flow is not None:
+            flow.cancel()
+
+    def _refuse(self, error: BadMessageError) -> None:
+        """Answer a message that never became an exchange, and end the connection."""
+        self._entry.handler.malformed(self.client, error)
+        self.transport.write(refusal(error))
+        self._close = True
+        self._linger()
+
+    def _linger(self) -> None:
+        """Send FIN and wait a little for the client's, so that no RST takes the answer from it."""
+        self._exchange = None
+        self._decoder = None
+        self._body = None
+        self._buffer = b""
+        if self.transport.is_closing():
+            return
+        self._lingering = True
+        self.transport.resume_reading()
+        self.transport.write_eof()
+        self._deadline = self._after(LINGER)
+        if self._watch is not None:
+            self._watch.expect(self._deadline)
+
+    # Deadlines.
+
+    def _after(self, seconds: float | None) -> float:
+        return NEVER if seconds is None else self._loop.time() + seconds
+
+    def _check(self, now: float) -> float:
+        exchange = self._exchange
+        if exchange is None:
+            if now < self._deadline:
+                return self._deadline
+            if self._in_head and not self._lingering:
+                self._refuse(BadMessageError("the head came too slowly", 408, "deadline_head"))
+                return self._deadline
+            if self._lingering:
+                self.transport.abort()
+            else:
+                self.transport.close()
+            return NEVER
+        if exchange.ended or exchange.status:
+            return self._check_answer(now, exchange)
+        return self._check_body(now, exchange)
+
+    def _check_answer(self, now: float, exchange: Http1Exchange) -> float:
+        """`write_timeout`: the whole answer, counted from the request's head."""
+        limit = self._entry.tuning.write_timeout
+        if limit is None:
+            return NEVER
+        if now < exchange.started + limit:
+            return exchange.started + limit
+        exchange.reason = "deadline_answer"
+        self.abort()
+        return NEVER
+
+    def _check_body(self, now: float, exchange: Http1Exchange) -> float:
+        """`read_timeout` for the whole request, `min_body_rate` while prox itself reads."""
+        tuning = self._entry.tuning
+        due = NEVER
+        if self._decoder is not None and self._body is not None:
+            if tuning.read_timeout is not None:
+                due = exchange.started + tuning.read_timeout
+            if tuning.min_body_rate and self._paused_at is None:
+                allowed = max(BODY_GRACE, self._body.received / tuning.min_body_rate)
+                due = min(due, exchange.started + self._paused_for + allowed)
+            if now >= due:
+                self._break_request(BadMessageError("the body came too slowly", 408, "deadline_body"))
+                return self._deadline
+        if tuning.write_timeout is not None:
+            limit = exchange.started + tuning.write_timeout
+            if now >= limit:
+                return self._check_answer(now, exchange)
+            due = min(due, limit)
+        return due

@@ -1,0 +1,358 @@
+"""A connection to an upstream: one request at a time, its answer handed on in the call that read it.
+
+A connection is used again only when both messages were whole, the upstream keeps it open and not a byte too many came
+(the fourth invariant of the security page): whatever is unclear closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, cast
+
+from prox.flow import Completion
+from .codec.body import LAST_CHUNK, ChunkedDecoder, CloseDecoder, Decoder, LengthDecoder, chunk
+from .codec.errors import BadMessageError
+from .codec.response import CHUNKED, UNTIL_CLOSE, ResponseHead, ResponseParser
+from .errors import UpstreamError
+from .streams import Sink, Source
+from .watch import NEVER, Watch
+
+if TYPE_CHECKING:
+    from .pool import Origin
+
+WRITE_BUFFER = 256 * 1024
+_MAX_HEAD = 256 * 1024
+_MAX_INTERIM = 32
+_JOIN_LIMIT = 16 * 1024
+_END = b"\r\n\r\n"
+
+_parser = ResponseParser()
+
+
+class Receiver(Protocol):
+    """Takes an answer."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx head came."""
+
+    def head(self, head: ResponseHead) -> Sink:
+        """The final head came: returns where its body goes."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection.
+
+    Attributes:
+        finished: set when the exchange on this connection is over, whatever its end.
+        error: why it failed, None where the answer was whole.
+        used: how many requests were sent on it.
+    """
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_chunked",
+        "_deadline",
+        "_decoder",
+        "_interims",
+        "_keep",
+        "_loop",
+        "_method",
+        "_origin",
+        "_pending",
+        "_receiver",
+        "_sent",
+        "_sink",
+        "_watch",
+        "error",
+        "finished",
+        "transport",
+        "used",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._loop = asyncio.get_running_loop()
+        self._watch: Watch | None = None
+        self._deadline = NEVER
+        self._receiver: Receiver | None = None
+        self._sink: Sink | None = None
+        self._decoder: Decoder | None = None
+        self._body: Source | None = None
+        self._buffer = b""
+        self._pending = b""
+        self._chunked = False
+        self._sent = True
+        self._keep = False
+        self._method = ""
+        self._interims = 0
+        self.finished = Completion()
+        self.error: UpstreamError | None = None
+        self.used = 0
+
+    # The request.
+
+    def send(self, head: bytes, method: str, receiver: Receiver) -> None:
+        """Send a request that has no body; `finished` tells when its answer is over."""
+        self._open(method, receiver)
+        self._sent = True
+        self._await_head()
+        self.transport.write(head)
+
+    def upload(self, head: bytes, method: str, receiver: Receiver, body: Source, *, chunked: bool) -> None:
+        """Begin a request whose body is about to be written to this connection as a sink."""
+        self._open(method, receiver)
+        self._sent = False
+        self._body = body
+        self._chunked = chunked
+        self._pending = head
+
+    def flush(self) -> None:
+        """Send the head although no byte of the body has come."""
+        if self._pending:
+            head, self._pending = self._pending, b""
+            self.transport.write(head)
+
+    def write(self, data: bytes) -> None:
+        """Send some of the body (see Sink)."""
+        if self._body is not None:
+            self._put(chunk(data) if self._chunked else data)
+
+    def end(self, data: bytes = b"") -> None:
+        """Send the last of the body (see Sink)."""
+        if self._body is None:
+            return
+        if self._chunked:
+            data = chunk(data) + LAST_CHUNK if data else LAST_CHUNK
+        if data or self._pending:
+            self._put(data)
+        self._body = None
+        self._sent = True
+        if self._sink is None:
+            self._await_head()
+
+    def fail(self, error: Exception) -> None:
+        """The client broke its request off: so does this connection (see Sink)."""
+        self._over(UpstreamError("client_aborted", str(error)))
+
+    def _open(self, method: str, receiver: Receiver) -> None:
+        self._method = method
+        self._receiver = receiver
+        self._sink = None
+        self._interims = 0
+        self.error = None
+        self.finished = Completion()
+        self.used += 1
+
+    def _await_head(self) -> None:
+        timeout = self._origin.settings.response_header_timeout
+        if timeout is not None and self._watch is not None:
+            self._deadline = self._loop.time() + timeout
+            self._watch.expect(self._deadline)
+
+    def _put(self, data: bytes) -> None:
+        head = self._pending
+        if head:
+            self._pending = b""
+            if len(data) > _JOIN_LIMIT:
+                self.transport.write(head)
+            else:
+                data = head + data
+        self.transport.write(data)
+
+    # The answer (this connection is its source).
+
+    def pause(self) -> None:
+        """See Source."""
+        if self._receiver is not None:  # an idle connection must see its FIN
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """See Source."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def stop(self) -> None:
+        """See Source: the connection closes, since the rest of the answer is on its way."""
+        self._over(UpstreamError("stopped", "the answer was no longer wanted"))
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._watch = Watch(self._loop, self._check)
+
+    def pause_writing(self) -> None:
+        """The upstream takes the body more slowly than the client sends it."""
+        if self._body is not None:
+            self._body.pause()
+
+    def resume_writing(self) -> None:
+        """The upstream has caught up."""
+        if self._body is not None:
+            self._body.resume()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._receiver is None:
+            # An answer that nobody asked for (or 408 from an upstream that is tired of waiting).
+            self._close()
+            return
+        try:
+            if self._sink is None:
+                self._receive_head(self._buffer + data if self._buffer else data)
+            else:
+                self._receive_body(data)
+        except BadMessageError as error:
+            self._over(UpstreamError("malformed", str(error)))
+
+    def eof_received(self) -> None:
+        """See asyncio.Protocol: the transport closes, `connection_lost` says the rest."""
+        self._ended(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._ended(exc)
+        self._close()
+        if self._watch is not None:
+            self._watch.stop()
+
+    def _receive_head(self, data: bytes) -> None:
+        receiver = self._receiver
+        assert receiver is not None
+        while True:
+            end = data.find(_END)
+            if end < 0:
+                if len(data) > _MAX_HEAD:
+                    raise BadMessageError("the answer's head is too large")
+                if data[:5] != b"HTTP/"[: len(data)]:
+                    raise BadMessageError("the answer is not HTTP/1.1")
+                self._buffer = data
+                return
+            size = end + 4
+            head = _parser.parse(data if size == len(data) else data[:size], self._method)
+            self._buffer = b""
+            rest = data[size:]
+            if head.status >= 200:
+                break
+            self._interims += 1
+            if head.status == 101 or self._interims > _MAX_INTERIM:
+                raise BadMessageError("an unasked 101, or too many interim answers")
+            receiver.interim(head)
+            if self._receiver is not receiver:
+                return
+            if not rest:
+                return
+            data = rest
+        self._deadline = NEVER
+        self._keep = not head.close
+        length = head.length
+        if length >= 0:
+            self._sink = sink = receiver.head(head)
+            if length == len(rest):  # the whole answer in one read
+                self._over(None)
+                sink.end(rest)
+                self.finished.set()
+                return
+            decoder: Decoder = LengthDecoder(length)
+            self._decoder = decoder
+            if length == 0:  # bytes behind an answer that has no body
+                self._keep = False
+                self._over(None)
+                sink.end()
+                self.finished.set()
+                return
+        else:
+            self._sink = receiver.head(head)
+            self._decoder = ChunkedDecoder() if length == CHUNKED else CloseDecoder()
+            assert length in {CHUNKED, UNTIL_CLOSE}
+        if rest:
+            self._receive_body(rest)
+
+    def _receive_body(self, data: bytes) -> None:
+        decoder, sink = self._decoder, self._sink
+        assert decoder is not None
+        assert sink is not None
+        piece = decoder.feed(data)
+        if not decoder.done:
+            if piece:
+                sink.write(piece)
+            return
+        if decoder.rest:
+            self._keep = False
+        self._over(None)
+        sink.end(piece)
+        self.finished.set()
+
+    # The end.
+
+    def _over(self, error: UpstreamError | None) -> None:
+        """The exchange is over: the connection is idle again, or closes. Without an error the caller ends the sink."""
+        if self._receiver is None:
+            return
+        body, sink = self._body, self._sink
+        self._receiver = None
+        self._decoder = None
+        self._sink = None
+        self._body = None
+        self._buffer = b""
+        self._pending = b""
+        self.error = error
+        if error is None and self._keep and self._sent and not self.transport.is_closing():
+            self._deadline = self._loop.time() + self._origin.settings.idle_timeout
+            if self._watch is not None:
+                self._watch.expect(self._deadline)
+            self._origin.put(self)
+        else:
+            self._close()
+        if body is not None:
+            body.stop()
+        if error is not None:
+            if sink is not None:
+                sink.fail(error)
+            self.finished.set()
+
+    def _ended(self, exc: Exception | None) -> None:
+        """The upstream closed or reset the connection."""
+        if self._receiver is None:
+            return
+        how = "upstream_closed" if exc is None else "upstream_reset"
+        sink, decoder = self._sink, self._decoder
+        if sink is None or decoder is None:
+            silent = not self._buffer and not self._interims
+            self._over(UpstreamError(how, "no answer came", stale=self.used > 1 and silent))
+            return
+        if exc is None:
+            try:
+                decoder.eof()
+            except BadMessageError as error:
+                self._over(UpstreamError("upstream_truncated", str(error)))
+                return
+            self._keep = False
+            self._over(None)
+            sink.end()
+            self.finished.set()
+            return
+        self._over(UpstreamError(how, str(exc)))
+
+    def _close(self) -> None:
+        self._origin.forget(self)
+        self.transport.abort()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        self._close()
+
+    def _check(self, now: float) -> float:
+        if now < self._deadline:
+            return self._deadline
+        self._deadline = NEVER
+        if self._receiver is None:
+            self._close()
+        else:
+            self._over(UpstreamError("upstream_timeout", "no answer within response_header_timeout"))
+        return NEVER
