@@ -122,6 +122,8 @@ def main() -> int:
         except BenchError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 130
     print(machine_line(described))
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
