@@ -35,7 +35,7 @@ def parse_duration(value: object) -> float:
     if isinstance(value, str):
         seconds = _parse_text(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isnan(value):
+        if isinstance(value, float) and math.isnan(value):
             raise InvalidError("must be a duration, and this is not a number", _FORM)
         seconds = float(max(-1, min(value, MAX_SECONDS * 2)))  # an int may be too large for a float
     else:

@@ -6,14 +6,14 @@ import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class InvalidError(ValueError):
     """A value that breaks a rule. A ValueError, so that pydantic collects it with the rest.
 
     `hint` is a sentence for the person (empty: none); `at` leads from the checked value to the part that is
-    meant, for rules that look at several parts.
+    meant (".." goes up), for rules that look at several parts.
     """
 
     def __init__(self, message: str, hint: str = "", at: tuple[str | int, ...] = ()) -> None:
@@ -21,6 +21,22 @@ class InvalidError(ValueError):
         self.message = message
         self.hint = hint
         self.at = at
+
+
+class ManyInvalidError(InvalidError):
+    """Several broken rules at once."""
+
+    def __init__(self, errors: Sequence[InvalidError]) -> None:
+        super().__init__("; ".join(error.message for error in errors))
+        self.errors = tuple(errors)
+
+
+def raise_all(errors: Sequence[InvalidError]) -> None:
+    """Raise what was collected, if anything was."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ManyInvalidError(errors)
 
 
 class AlreadyReportedError(InvalidError):

@@ -1,0 +1,74 @@
+"""Loading: a file, a folder or a mapping in, a checked `Config` out, or all problems at once.
+
+Loading touches files; inside an event loop it belongs into a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .assemble import Assembly, assemble, assemble_data
+from .build import Builder
+from .problem import ConfigError, Problem, in_order
+from .rules import broken_rules, doubts
+from .unbuilt import findings
+
+if TYPE_CHECKING:
+    from .model import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that may be used.
+
+    `sources` are all files and folders that were read, to be watched; `warnings` is what it works in spite of.
+    """
+
+    config: Config
+    sources: tuple[Path, ...]
+    warnings: tuple[Problem, ...]
+    _assembly: Assembly = field(repr=False, compare=False)
+
+    def unbuilt(self) -> tuple[Problem, ...]:
+        """What `prox.config.unbuilt` says about `config`, with file, line and column."""
+        return in_order(
+            self._assembly.problem(finding.severity, finding.message, finding.path, finding.hint)
+            for finding in findings(self.config)
+        )
+
+
+def load(path: str | Path) -> Loaded:
+    """Load a file, or a folder whose files are services. Raises ConfigError with all problems."""
+    return _finish(assemble(Path(path).absolute()))
+
+
+def parse(document: Mapping[str, object], base: Path) -> Loaded:
+    """The same from a Python mapping; relative paths count from `base`."""
+    return _finish(assemble_data(_plain(document), Path(base).absolute()))
+
+
+def _finish(assembly: Assembly) -> Loaded:
+    builder = Builder(assembly)
+    builder.build()
+    problems = [*assembly.problems, *builder.problems]
+    problems += [assembly.problem("error", *broken) for broken in broken_rules(builder)]
+    problems += [assembly.problem("warning", *doubt) for doubt in doubts(builder)]
+    problems = list(in_order(problems))
+    if any(problem.severity == "error" for problem in problems):
+        raise ConfigError(problems)
+    return Loaded(builder.config(), tuple(assembly.sources), tuple(problems), assembly)
+
+
+def _plain(value: object) -> object:
+    """A copy in dicts and lists, as a JSON5 file would give it."""
+    if isinstance(value, Mapping):
+        wrong = next((key for key in value if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise ConfigError([Problem("error", f"the key {wrong!r} is no text")])
+        return {key: _plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    return value

@@ -1,0 +1,171 @@
+"""Rules over the whole configuration, and doubts: what works, but hardly as it is meant."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .model import Action, PassAction, Plugin, PluginRef, ProxyAction, Route, ServeAction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .addresses import ListenAddress
+    from .build import Builder
+    from .document import Path_
+
+Finding = tuple[str, "Path_", str]
+"""What is wrong, where in the whole configuration, and a hint."""
+
+
+def broken_rules(builder: Builder) -> Iterator[Finding]:
+    """What makes a configuration unusable although each part is valid."""
+    yield from _shared_addresses(builder)
+    yield from _empty_balancers(builder)
+    yield from _certificates_without_domain(builder)
+
+
+def doubts(builder: Builder) -> Iterator[Finding]:
+    """What deserves a warning."""
+    if not builder.has_services:
+        yield "there are no services, so nothing is served", (), ""
+    for name in builder.services:
+        if builder.route_count(name) == 0:
+            yield "the service has no routes, so every request is answered with 404", ("services", name), ""
+    for path, plugin in _plugins(builder):
+        yield from _missing_program(path, plugin)
+    for path, action in _actions(builder):
+        if isinstance(action, ServeAction):
+            yield from _missing_files(path, action)
+
+
+def _shared_addresses(builder: Builder) -> Iterator[Finding]:
+    taken: list[tuple[str, ListenAddress]] = []
+    listeners: list[tuple[str, Path_, ListenAddress]] = [
+        (f'the service "{name}"', ("services", name, "listen"), service.listen)
+        for name, service in builder.services.items()
+    ]
+    if builder.admin is not None:
+        listeners.append(("the admin API", ("admin", "listen"), builder.admin.listen))
+    for who, path, address in listeners:
+        for other, before in taken:
+            if address.overlaps(before):
+                same = "" if address == before else f' as part of "{before}"'
+                yield f'"{address}" is listened on by {other} already{same}', path, ""
+                break
+        taken.append((who, address))
+
+
+def _empty_balancers(builder: Builder) -> Iterator[Finding]:
+    """A balancer without targets waits for a plugin's push, so there must be one that may push."""
+    if builder.has_broken_plugins:
+        return
+    running = [plugin for plugin in builder.plugins.values() if plugin.autostart]
+    running += [plugin for _, plugin in _bound(builder)]
+    if any(plugin.push_scope == "all" for plugin in running):
+        return
+    for name, index, route in _routes(builder):
+        if route.balancer is None or route.balancer.targets:
+            continue
+        service = builder.services.get(name)
+        if service is None or route.plugins or service.plugins or route.action.plugins:
+            continue
+        path: Path_ = ("services", name, "routes", index, "balancer")
+        yield "the balancer has no targets, and no plugin can push any to it", path, ""
+
+
+def _certificates_without_domain(builder: Builder) -> Iterator[Finding]:
+    for name, service in builder.services.items():
+        if service.acme is None or service.acme.domains:
+            continue
+        discovers = service.acme.dns is not None and service.acme.dns.discover
+        domains = [route.match.domain for route in service.routes if route.match and route.match.domain]
+        if not domains and not discovers and builder.route_count(name) == len(service.routes):
+            message = "no route has a domain, so there is nothing to get a certificate for"
+            yield message, ("services", name, "acme"), 'give "acme.domains"'
+        for index, route in builder.routes[name].items():
+            domain = route.match.domain if route.match else None
+            if (
+                domain
+                and "*" in domain
+                and service.acme.challenge != "dns"
+                and not isinstance(route.action, PassAction)
+            ):
+                message = f'a certificate for "{domain}" needs the acme challenge "dns"'
+                yield (
+                    message,
+                    ("services", name, "routes", index, "match", "domain"),
+                    'or give "acme.domains"',
+                )
+
+
+def _routes(builder: Builder) -> Iterator[tuple[str, int, Route]]:
+    for name, routes in builder.routes.items():
+        for index, route in routes.items():
+            yield name, index, route
+
+
+def _actions(builder: Builder) -> Iterator[tuple[Path_, Action]]:
+    """Every action once, where it is written."""
+    starts: list[tuple[Path_, Action]] = [
+        (("actions", name), action) for name, action in builder.actions.items()
+    ]
+    starts += [
+        (("services", name, "routes", index, "action"), route.action)
+        for name, index, route in _routes(builder)
+        if not route.action.name
+    ]
+    for start, first in starts:
+        path, action = start, first
+        while True:
+            yield path, action
+            if not isinstance(action, ProxyAction) or action.fallback is None or action.fallback.name:
+                break
+            path, action = (*path, "fallback"), action.fallback
+
+
+def _bound(builder: Builder) -> Iterator[tuple[Path_, Plugin]]:
+    """Every reference to a plugin, where it is written."""
+
+    def members(path: Path_, references: Iterable[PluginRef]) -> Iterator[tuple[Path_, Plugin]]:
+        for index, reference in enumerate(references):
+            yield (*path, "plugins", index), reference.plugin
+
+    for name, service in builder.services.items():
+        yield from members(("services", name), service.plugins)
+    for name, index, route in _routes(builder):
+        yield from members(("services", name, "routes", index), route.plugins)
+    for path, action in _actions(builder):
+        yield from members(path, action.plugins)
+
+
+def _plugins(builder: Builder) -> Iterator[tuple[Path_, Plugin]]:
+    """Every plugin once: at its definition, or at the first reference by path."""
+    for name, plugin in builder.plugins.items():
+        yield ("plugins", name, "path"), plugin
+    seen: set[str] = set()
+    for path, plugin in _bound(builder):
+        if not plugin.name and plugin.path not in seen:
+            seen.add(plugin.path)
+            yield path, plugin
+
+
+def _missing_program(path: Path_, plugin: Plugin) -> Iterator[Finding]:
+    program = plugin.path
+    if Path(program).is_dir() or program.endswith(".go"):
+        yield f"{program} is Go source and must be compiled", path, 'run "prox build"'
+    elif Path(program).is_file():
+        if not os.access(program, os.X_OK):
+            yield f"the program {program} is not executable", path, f"chmod +x {program}"
+    elif Path(f"{program}.go").exists():
+        yield f"the program {program} must be compiled from {program}.go", path, 'run "prox build"'
+    else:
+        yield f"there is no program {program}", path, ""
+
+
+def _missing_files(path: Path_, action: ServeAction) -> Iterator[Finding]:
+    if action.root is not None and not Path(action.root).is_dir():
+        yield f"there is no folder {action.root}", (*path, "root"), ""
+    if action.file is not None and not Path(action.file).is_file():
+        yield f"there is no file {action.file}", (*path, "file"), ""

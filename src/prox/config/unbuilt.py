@@ -1,0 +1,158 @@
+"""What the model accepts and this version does not do yet.
+
+`serve` refuses what matters to security or protocol ("error"); anything else that has no effect is said
+("note"). Each row is a key; it is taken out when the key begins to act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .model import (
+    Config,
+    Match,
+    Model,
+    PassAction,
+    Plugin,
+    ProxyAction,
+    Route,
+    Runtime,
+    Service,
+    Tuning,
+)
+from .model.base import NamedModel
+from .problem import Problem, Severity, in_order, show_path
+from .upstreams import TARGET, parse_upstream, render, template_names
+
+if TYPE_CHECKING:
+    from .document import Path_
+
+
+class Finding(NamedTuple):
+    """`path` leads from the root of the whole configuration, through the names of services and actions."""
+
+    severity: Severity
+    message: str
+    path: Path_
+    hint: str = ""
+
+
+class _Row(NamedTuple):
+    severity: Severity
+    what: str
+    acts: Callable[[Any], bool] = bool  # whether a value asks for anything
+
+
+def _more_than_one(value: int | None) -> bool:
+    return value is not None and value > 1
+
+
+def _set(_: Any) -> bool:
+    return True
+
+
+UNBUILT: dict[type[Model], dict[str, _Row]] = {
+    Config: {"admin": _Row("error", "the admin API")},
+    Runtime: {"workers": _Row("note", "several worker processes", _more_than_one)},
+    Service: {
+        "tls": _Row("error", "TLS listeners"),
+        "tls_cert": _Row("error", "TLS listeners"),
+        "tls_key": _Row("error", "TLS listeners"),
+        "acme": _Row("error", "automatic certificates"),
+        "h2": _Row("note", "HTTP/2"),
+    },
+    Tuning: {
+        "max_connections": _Row("error", "limits of connections"),
+        "max_connections_per_client": _Row("error", "limits of connections"),
+        "tls_client_ca": _Row("error", "client certificates"),
+        "tls_client_auth": _Row("error", "client certificates", lambda value: value != "off"),
+        "proxy_protocol": _Row("error", "the PROXY protocol"),
+        "h2c": _Row("error", "HTTP/2 without TLS"),
+        "tls_min_version": _Row("note", "TLS listeners", _set),
+        "tls_ciphers": _Row("note", "TLS listeners"),
+        "tls_handshake_timeout": _Row("note", "TLS", _set),
+        "h2_read_idle_timeout": _Row("note", "HTTP/2", _set),
+        "h2_ping_timeout": _Row("note", "HTTP/2", _set),
+        "relay_idle_timeout": _Row("note", "relayed connections"),
+        "read_buffer_size": _Row("note", "sizes of buffers", _set),
+        "write_buffer_size": _Row("note", "sizes of buffers", _set),
+    },
+    Route: {"speed": _Row("error", "bandwidth limits")},
+    Match: {"forward_proxy": _Row("error", "forward proxying")},
+    ProxyAction: {
+        "tls": _Row("error", "TLS to upstreams"),
+        "proto": _Row("error", "HTTP/2 to upstreams"),
+        "send_proxy": _Row("error", "the PROXY protocol"),
+        "max_connections": _Row("error", "limits of upstream connections"),
+        "max_queue": _Row("note", "queues for upstream connections"),
+        "queue_timeout": _Row("note", "queues for upstream connections", _set),
+        "health": _Row("note", "leaving out failing targets", _set),
+    },
+    PassAction: {"type": _Row("error", "passing TLS connections on unopened")},
+    Plugin: {"limits": _Row("error", "limits of the operating system for plugins")},
+}
+
+
+def unbuilt(config: Config) -> list[Problem]:
+    """What `serve` refuses (severity "error") and what has no effect (severity "note"), without positions."""
+    return list(
+        in_order(
+            Problem(finding.severity, finding.message, path=show_path(finding.path), hint=finding.hint)
+            for finding in findings(config)
+        )
+    )
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """The same with paths in parts, so that a caller who knows the files can place them."""
+    for path, model in _walk(config, ()):
+        rows = UNBUILT.get(type(model), {})
+        for key in model.model_fields_set & rows.keys():
+            row = rows[key]
+            if row.acts(getattr(model, key)):
+                yield _finding(row.severity, row.what, (*path, key))
+        if isinstance(model, Route):
+            yield from _tls_upstreams(model, path)
+
+
+def _finding(severity: Severity, what: str, path: Path_) -> Finding:
+    if severity == "error":
+        return Finding(severity, f"this version can't do {what} yet", path)
+    return Finding(severity, f"has no effect yet: {what}", path)
+
+
+def _tls_upstreams(route: Route, path: Path_) -> Iterator[Finding]:
+    """https:// and wss:// upstreams, whether written out or made from targets and variables."""
+    action, at = route.action, (*path, "action")
+    targets = route.balancer.targets if route.balancer is not None else ()
+    while isinstance(action, ProxyAction):
+        at = ("actions", action.name) if action.name else at
+        names = template_names(action.upstream)
+        for index, target in enumerate(targets if TARGET in names else ("target:80",)):
+            upstream = parse_upstream(render(action.upstream, {**route.set, TARGET: target}))
+            if upstream.tls and "://" in target:
+                yield _finding("error", "TLS to upstreams", (*path, "balancer", "targets", index))
+            elif upstream.tls:
+                yield _finding("error", "TLS to upstreams", (*at, "upstream"))
+        if action.fallback is None:
+            return
+        action, at = action.fallback, (*at, "fallback")
+
+
+def _walk(value: Any, path: Path_) -> Iterator[tuple[Path_, Model]]:
+    """Every model below `value`, named ones only where they are defined."""
+    if isinstance(value, Model):
+        if isinstance(value, NamedModel) and (value.name or isinstance(value, Plugin)) and len(path) != 2:
+            return
+        yield path, value
+        for key in value.model_fields_set:
+            yield from _walk(getattr(value, key), (*path, key))
+    elif isinstance(value, tuple):
+        for index, member in enumerate(value):
+            if isinstance(member, Model):
+                yield from _walk(member, (*path, index))
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            if isinstance(member, Model):
+                yield from _walk(member, (*path, key))
