@@ -106,7 +106,11 @@ def make_speed(download_mbps: float, upload_mbps: float, group_key: str) -> Spee
     for rate in (download_mbps, upload_mbps):
         if not 0 <= rate < float("inf"):
             raise ValueError(f"{rate} Mbps is no speed")
-    return Speed(download_mbps=download_mbps, upload_mbps=upload_mbps, group_key=group_key)
+    return Speed(
+        download_mbps=download_mbps or 0,  # 0 is left out on the wire, 0.0 is not
+        upload_mbps=upload_mbps or 0,
+        group_key=group_key,
+    )
 
 
 def _check_status(status: int) -> None:

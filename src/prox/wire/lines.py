@@ -68,8 +68,8 @@ class PushParams(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     action: str = ""
     targets: list[str] | None = None
     groups: dict[str, list[str]] | None = None
-    download_mbps: float = 0.0
-    upload_mbps: float = 0.0
+    download_mbps: float = 0
+    upload_mbps: float = 0
     group_key: str = ""
     socket: str = ""
     hooks: list[str] | None = None

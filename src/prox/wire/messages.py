@@ -166,8 +166,8 @@ class Speed(
 ):
     """Bandwidth caps in megabits a second, 0 for none; `group_key` names the bucket that is shared."""
 
-    download_mbps: float = 0.0
-    upload_mbps: float = 0.0
+    download_mbps: float = 0
+    upload_mbps: float = 0
     group_key: str = ""
 
 
