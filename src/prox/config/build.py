@@ -93,9 +93,9 @@ class Builder:
         return self._sections.get("admin")
 
     @property
-    def has_services(self) -> bool:
-        """Whether there is any service, valid or not."""
-        return bool(self._assembly.services)
+    def is_empty(self) -> bool:
+        """Whether the configuration could be read, and has no service."""
+        return not self._assembly.services and not self._assembly.problems
 
     @property
     def has_broken_plugins(self) -> bool:

@@ -28,7 +28,7 @@ def broken_rules(builder: Builder) -> Iterator[Finding]:
 
 def doubts(builder: Builder) -> Iterator[Finding]:
     """What deserves a warning."""
-    if not builder.has_services:
+    if builder.is_empty:
         yield "there are no services, so nothing is served", (), ""
     for name in builder.services:
         if builder.route_count(name) == 0:
