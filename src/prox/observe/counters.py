@@ -1,0 +1,95 @@
+"""Figures of the data plane: plain objects that cost an addition, read by who exposes them.
+
+A service has one `Counters` in each worker; `add` sums those of the workers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Literal, TypeAlias, get_args
+
+UpstreamFault: TypeAlias = Literal[
+    "refused", "unresolved", "connect_timeout", "tls", "answer_timeout", "reset", "malformed"
+]
+"""How an upstream failed: could not be connected to, had no address, took too long to connect, failed the TLS
+handshake, took too long to answer, broke the connection, sent what is no answer."""
+
+BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the latency buckets in seconds, inclusive; above the last there is one more."""
+
+
+class Counters:
+    """Requests by class of status, connections, body bytes, failures of upstreams, latency."""
+
+    __slots__ = (
+        "active",
+        "bytes_in",
+        "bytes_out",
+        "connections",
+        "latency",
+        "latency_sum",
+        "statuses",
+        "upstream_faults",
+    )
+
+    def __init__(self) -> None:
+        self.active = 0
+        """Client connections open now."""
+        self.connections = 0
+        """Client connections accepted."""
+        self.statuses = [0] * 6
+        """Requests by first digit of their status; at 0 those that were dropped without an answer."""
+        self.bytes_in = 0
+        """Body bytes from clients."""
+        self.bytes_out = 0
+        """Body bytes to clients."""
+        self.upstream_faults: dict[UpstreamFault, int] = dict.fromkeys(get_args(UpstreamFault), 0)
+        self.latency = [0] * (len(BOUNDS) + 1)
+        """Requests by duration, a count for each bucket (not cumulative)."""
+        self.latency_sum = 0.0
+        """Seconds that all requests took."""
+
+    @property
+    def requests(self) -> int:
+        """Requests that ended."""
+        return sum(self.statuses)
+
+    def opened(self) -> None:
+        """A client connected."""
+        self.active += 1
+        self.connections += 1
+
+    def closed(self) -> None:
+        """A client's connection ended."""
+        self.active -= 1
+
+    def request(self, status: int, seconds: float, bytes_in: int, bytes_out: int) -> None:
+        """A request ended.
+
+        Args:
+            status: the one sent, from 100 to 599, or 0 for none.
+            seconds: from the first byte of its head to the end of its answer.
+            bytes_in: body bytes from the client.
+            bytes_out: body bytes to the client.
+        """
+        self.statuses[status // 100] += 1
+        self.bytes_in += bytes_in
+        self.bytes_out += bytes_out
+        self.latency[bisect_left(BOUNDS, seconds)] += 1
+        self.latency_sum += seconds
+
+    def upstream_failed(self, fault: UpstreamFault) -> None:
+        """An upstream failed."""
+        self.upstream_faults[fault] += 1
+
+    def add(self, other: Counters) -> None:
+        """Add the figures of another."""
+        self.active += other.active
+        self.connections += other.connections
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.latency_sum += other.latency_sum
+        self.statuses = [mine + its for mine, its in zip(self.statuses, other.statuses, strict=True)]
+        self.latency = [mine + its for mine, its in zip(self.latency, other.latency, strict=True)]
+        for fault, count in other.upstream_faults.items():
+            self.upstream_faults[fault] += count
