@@ -2,7 +2,8 @@
 
 `load` reads a file or a folder, `parse` a Python mapping; both give the whole model with every name resolved,
 or raise one `ConfigError` that holds all problems. The names below are imported when first used, so that a
-package that needs only a grammar (`prox.config.patterns`) does not load the model.
+package that needs only a grammar (`prox.config.patterns`) does not load the model. No module here may be called
+like one of these names: it would take the name's place in this package.
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .load import Loaded, load, parse
+    from .loading import Loaded, load, parse
     from .problem import ConfigError, Problem
     from .schema import json_schema
-    from .unbuilt import unbuilt
+    from .unsupported import unbuilt
 
 __all__ = ["ConfigError", "Loaded", "Problem", "json_schema", "load", "parse", "unbuilt"]
 
 _HOMES = {
     "ConfigError": "problem",
-    "Loaded": "load",
+    "Loaded": "loading",
     "Problem": "problem",
     "json_schema": "schema",
-    "load": "load",
-    "parse": "load",
-    "unbuilt": "unbuilt",
+    "load": "loading",
+    "parse": "loading",
+    "unbuilt": "unsupported",
 }
 
 

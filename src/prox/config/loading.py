@@ -14,7 +14,7 @@ from .assemble import Assembly, assemble, assemble_data
 from .build import Builder
 from .problem import ConfigError, Problem, in_order
 from .rules import broken_rules, doubts
-from .unbuilt import findings
+from .unsupported import findings
 
 if TYPE_CHECKING:
     from .model import Config
@@ -33,7 +33,7 @@ class Loaded:
     _assembly: Assembly = field(repr=False, compare=False)
 
     def unbuilt(self) -> tuple[Problem, ...]:
-        """What `prox.config.unbuilt` says about `config`, with file, line and column."""
+        """What `unbuilt` says about `config`, with file, line and column."""
         return in_order(
             self._assembly.problem(finding.severity, finding.message, finding.path, finding.hint)
             for finding in findings(self.config)
