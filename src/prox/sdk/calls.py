@@ -173,6 +173,11 @@ class Response:
         return self._request
 
     @property
+    def route_id(self) -> str:
+        """Id of the route that matched."""
+        return self._pair.request.route_id
+
+    @property
     def status(self) -> int:
         """The upstream's status."""
         return self._pair.response.status

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
 from prox.wire import FrameReader, FrameTooLarge, HookType, WireError, decode_call
@@ -29,7 +29,7 @@ class HookServer:
     def __init__(self, hooks: Mapping[HookType, Hook], log: PluginLog) -> None:
         self.hooks = hooks
         self.log = log
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self.connections: set[HookConnection] = set()
         self.disconnects = 0
         self.draining = False
@@ -64,17 +64,12 @@ class HookServer:
                 for connection in list(self.connections):
                     connection.abort()
 
-    def run(self, hook: Hook, awaitable: Any) -> asyncio.Task[Any]:
-        """Run an asynchronous handler to its end."""
-        coro = awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
+    def run(self, hook: Hook, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run what an asynchronous handler needs to its end."""
         task = spawn(coro, hook.type.hook_name)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
-
-
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
 
 
 class HookConnection(asyncio.Protocol):
@@ -84,7 +79,8 @@ class HookConnection(asyncio.Protocol):
         self._server = server
         self._reader = FrameReader()
         self._waiting: deque[bytes] = deque()
-        self._running: asyncio.Task[Any] | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._paused = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -109,7 +105,8 @@ class HookConnection(asyncio.Protocol):
         self._waiting.extend(frames)
         if self._running is None:
             self._serve_waiting()
-        elif self._waiting:
+        elif self._waiting and not self._paused:
+            self._paused = True
             self._transport.pause_reading()
 
     def close_when_idle(self) -> None:
@@ -121,9 +118,11 @@ class HookConnection(asyncio.Protocol):
         """Close without waiting for what is not yet sent."""
         self._transport.abort()
 
-    def _serve_waiting(self) -> None:
+    def _serve_waiting(self) -> bool:
+        """Serve until a handler has to be waited for; true when the connection is idle and open after it."""
         while self._waiting and self._running is None and not self._transport.is_closing():
             self._serve(self._waiting.popleft())
+        return self._running is None and not self._transport.is_closing()
 
     def _serve(self, body: bytes) -> None:
         try:
@@ -153,39 +152,40 @@ class HookConnection(asyncio.Protocol):
 
     def _start(self, hook: Hook, call: Any, awaitable: Any) -> None:
         server = self._server
-        task = server.run(hook, awaitable)
         if hook.type is HookType.ON_DISCONNECT and server.disconnects < DISCONNECTS_LIMIT:
-            server.disconnects += 1
-            task.add_done_callback(lambda task: self._disconnect_ended(hook, call, task))
-            return
-        self._running = task
-        task.add_done_callback(lambda task: self._ended(hook, call, task))
-
-    def _disconnect_ended(self, hook: Hook, call: Any, task: asyncio.Task[Any]) -> None:
-        self._server.disconnects -= 1
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failed(hook, call, error)
-
-    def _ended(self, hook: Hook, call: Any, task: asyncio.Task[Any]) -> None:
-        self._running = None
-        if self._transport.is_closing():  # prox has gone, or we gave up on it: nobody waits for the answer
-            if not task.cancelled():
-                task.exception()
-            return
-        if task.cancelled():
-            self._failed(hook, call, asyncio.CancelledError("the handler was cancelled"))
-        elif (failure := task.exception()) is not None:
-            self._failed(hook, call, failure)
+            server.run(hook, self._disconnect(hook, call, awaitable))
         else:
-            try:
-                self._answer(hook, task.result())
-            except Exception as error:
+            self._running = server.run(hook, self._finish(hook, call, awaitable))
+
+    async def _disconnect(self, hook: Hook, call: Any, awaitable: Any) -> None:
+        self._server.disconnects += 1
+        try:
+            await awaitable
+        except Exception as error:
+            self._failed(hook, call, error)
+        finally:
+            self._server.disconnects -= 1
+
+    async def _finish(self, hook: Hook, call: Any, awaitable: Any) -> None:
+        """Wait for the handler, answer, and go on with the connection, all in the handler's own task."""
+        try:
+            answer = await awaitable
+            if not self._transport.is_closing():
+                self._answer(hook, answer)
+        except asyncio.CancelledError as error:
+            if not self._transport.is_closing():
                 self._failed(hook, call, error)
-        self._serve_waiting()
-        if self._running is None:
+            raise
+        except Exception as error:
+            self._failed(hook, call, error)
+        finally:
+            self._running = None
+        if self._serve_waiting():
             if self._server.draining:
                 self._transport.close()
-            self._transport.resume_reading()
+            elif self._paused:
+                self._paused = False
+                self._transport.resume_reading()
 
     def _failed(self, hook: Hook, call: Any, error: BaseException) -> None:
         message = f"{hook.type.hook_name} failed"
