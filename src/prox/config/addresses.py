@@ -12,6 +12,8 @@ from .invalid import InvalidError
 SCHEMES = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}")
 _MAX_UNIX_PATH = 107  # sun_path of unix(7) is 108 bytes with its NUL
 
 
@@ -82,11 +84,8 @@ def check_host(host: str) -> str:
     labels = host.removesuffix(".").split(".")
     if len(host) > 254 or not all(_HOST_LABEL.fullmatch(label) for label in labels):
         raise InvalidError(f'"{host}" is no host name')
-    if labels[-1].isdigit():
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError:
-            raise InvalidError(f'"{host}" is no IPv4 address') from None
+    if labels[-1].isdigit() and _IPV4.fullmatch(host) is None:
+        raise InvalidError(f'"{host}" is no IPv4 address')
     return host
 
 

@@ -146,7 +146,8 @@ def _hint_for_key(key: str, path: Path_, part: Part, model: type[Model] | None) 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
     """The keys of an object in the document that becomes a `model`."""
-    return [str(field.validation_alias or name) for name, field in model.model_fields.items()]
+    keys = (str(field.validation_alias or name) for name, field in model.model_fields.items())
+    return [key for key in keys if key[0] != "<"]
 
 
 def _model_at(model: type[BaseModel] | None, path: Path_, raw: Any) -> type[BaseModel] | None:

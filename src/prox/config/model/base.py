@@ -9,11 +9,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PrivateAttr,
     Strict,
     WithJsonSchema,
 )
 from pydantic import ValidationInfo as Info
+from pydantic.json_schema import SkipJsonSchema
 
 from prox.config.addresses import ListenAddress, parse_listen
 from prox.config.durations import PATTERN, parse_duration
@@ -76,19 +76,22 @@ class Model(BaseModel):
     )
 
 
+def _not_a_key(_: object) -> str:
+    raise InvalidError('unknown key "<name>"')
+
+
 class NamedModel(Model):
     """Something that the document may give a name, which stands outside of the object itself."""
 
-    _name: str = PrivateAttr("")
-
-    @property
-    def name(self) -> str:
-        """The name in the document; empty for an object that was written inline."""
-        return self._name
+    # An ordinary field, for speed and a readable repr, under a key that nobody writes.
+    name: Annotated[str, BeforeValidator(_not_a_key), SkipJsonSchema()] = Field(
+        default="", validation_alias="<name>"
+    )
+    """The name in the document; empty for an object that was written inline."""
 
     def named(self, name: str) -> Self:
         """Give the name; for the loader, before anybody else sees the object."""
-        self._name = name
+        self.__dict__["name"] = name
         return self
 
 
