@@ -113,6 +113,20 @@ class Balancer:
         if self._groups is not None:
             self._groups = {key: self._moved(group) for key, group in self._groups.items()}
 
+    def reset(self, kind: Kind, addresses: Iterable[str], *, fallback: bool) -> None:
+        """Go back to what a configuration says, without what was pushed; counts stay.
+
+        Raises:
+            prox.config.invalid.InvalidError: (a ValueError) an address is malformed, and nothing is changed.
+        """
+        targets = self._targets(addresses)
+        self.reconfigure(kind, fallback=fallback)
+        for group in (self._groups or {}).values():
+            group.replace(())
+        self._groups = None
+        self._all_grouped = ()
+        self._flat.replace(targets)
+
     def snapshot(self) -> Snapshot:
         """The lists as they are now."""
         shown = Snapshot(type=self.kind, targets=[target.address for target in self._flat.targets])

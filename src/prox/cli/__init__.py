@@ -37,8 +37,9 @@ def application() -> typer.Typer:
 
 
 def _register(app: typer.Typer) -> None:
-    from . import schema, validate, version
+    from . import schema, serve, validate, version
 
+    app.command("serve")(serve.serve)
     app.command("validate")(validate.validate)
     app.command("schema")(schema.schema)
     app.command("version")(version.version)

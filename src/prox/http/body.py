@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prox.flow import Completion
+
 from .codec.request import CHUNKED
 from .streams import Sink, Source
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_TOO_LATE = frozenset({"upstream_timeout", "connect_timeout"})
+_STATUS = {"upstream_timeout": 504, "connect_timeout": 504, "no_target": 503, "plugin_fallback": 503}
 
 
 class UpstreamError(Exception):
@@ -10,7 +10,7 @@ class UpstreamError(Exception):
 
     Attributes:
         kind: one token: connect_refused, connect_timeout, unresolvable, upstream_closed, upstream_reset, upstream_timeout,
-            upstream_truncated, malformed, client_aborted, stopped.
+            upstream_truncated, malformed, client_aborted, stopped, no_target, plugin_fallback, bad_upstream.
         stale: a connection that had been used before ended without a byte of an answer: the request was not processed.
         status: what the client is answered when nothing was yet (RFC 9110 sections 15.6.3 and 15.6.5).
     """
@@ -19,4 +19,4 @@ class UpstreamError(Exception):
         super().__init__(message)
         self.kind = kind
         self.stale = stale
-        self.status = 504 if kind in _TOO_LATE else 502
+        self.status = _STATUS.get(kind, 502)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from prox.tasks import spawn
+
 from .errors import UpstreamError
 from .upstream import UpstreamConnection
 
@@ -30,7 +32,7 @@ class OriginSettings:
 
     connect_timeout: float | None = 30.0
     response_header_timeout: float | None = 30.0
-    idle_timeout: float = 120.0
+    idle_timeout: float | None = 120.0
     keep_alive: float | None = 30.0
     max_idle: int = 4096
     max_idle_in_all: int = 4096
@@ -132,7 +134,8 @@ class Pools:
     """
 
     def __init__(self) -> None:
-        self._origins: dict[tuple[str, int, OriginSettings], Origin] = {}
+        # Weak: an Origin goes when no action names it and no connection to it is open.
+        self._origins: WeakValueDictionary[tuple[str, int, OriginSettings], Origin] = WeakValueDictionary()
         self.idle = 0
         self.open: set[UpstreamConnection] = set()
         self.closed = False

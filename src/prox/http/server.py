@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from prox.config.model import Tuning
 from prox.flow import Flow
+
 from .answer import Http1Exchange, refusal
 from .body import RequestBody
 from .codec.body import ChunkedDecoder, Decoder, LengthDecoder
@@ -66,6 +67,7 @@ class Entry:
         self.parser = RequestParser()
         self.connections: set[ServerConnection] = set()
         self.closing = False
+        self._empty: asyncio.Event | None = None
 
     def connect(self) -> ServerConnection:
         """The protocol for a connection just accepted."""
@@ -76,6 +78,21 @@ class Entry:
         self.closing = True
         for connection in list(self.connections):
             connection.drain()
+
+    def forget(self, connection: ServerConnection) -> None:
+        """A connection has closed."""
+        self.connections.discard(connection)
+        if self._empty is not None and not self.connections:
+            self._empty.set()
+
+    async def drained(self, timeout: float) -> None:
+        """Drain, and abort after `timeout` seconds what is still open."""
+        self._empty = asyncio.Event()
+        self.drain()
+        if self.connections:
+            timer = asyncio.get_running_loop().call_later(timeout, self.abort)
+            await self._empty.wait()
+            timer.cancel()
 
     def abort(self) -> None:
         """Close everything at once."""
@@ -165,7 +182,7 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """See asyncio.Protocol."""
-        self._entry.connections.discard(self)
+        self._entry.forget(self)
         if self._watch is not None:
             self._watch.stop()
         self._gone()

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
 from prox.flow import Completion
+
 from .codec.body import LAST_CHUNK, ChunkedDecoder, CloseDecoder, Decoder, LengthDecoder, chunk
 from .codec.errors import BadMessageError
 from .codec.response import CHUNKED, UNTIL_CLOSE, ResponseHead, ResponseParser
@@ -303,8 +304,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._pending = b""
         self.error = error
         if error is None and self._keep and self._sent and not self.transport.is_closing():
-            self._deadline = self._loop.time() + self._origin.settings.idle_timeout
-            if self._watch is not None:
+            timeout = self._origin.settings.idle_timeout
+            if timeout is not None and self._watch is not None:
+                self._deadline = self._loop.time() + timeout
                 self._watch.expect(self._deadline)
             self._origin.put(self)
         else:

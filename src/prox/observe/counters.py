@@ -6,13 +6,6 @@ A service has one `Counters` in each worker; `add` sums those of the workers.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Literal, TypeAlias, get_args
-
-UpstreamFault: TypeAlias = Literal[
-    "refused", "unresolved", "connect_timeout", "tls", "answer_timeout", "reset", "malformed"
-]
-"""How an upstream failed: could not be connected to, had no address, took too long to connect, failed the TLS
-handshake, took too long to answer, broke the connection, sent what is no answer."""
 
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the latency buckets in seconds, inclusive; above the last there is one more."""
@@ -43,7 +36,7 @@ class Counters:
         """Body bytes from clients."""
         self.bytes_out = 0
         """Body bytes to clients."""
-        self.upstream_faults: dict[UpstreamFault, int] = dict.fromkeys(get_args(UpstreamFault), 0)
+        self.upstream_faults: dict[str, int] = {}
         self.latency = [0] * (len(BOUNDS) + 1)
         """Requests by duration, a count for each bucket (not cumulative)."""
         self.latency_sum = 0.0
@@ -78,9 +71,9 @@ class Counters:
         self.latency[bisect_left(BOUNDS, seconds)] += 1
         self.latency_sum += seconds
 
-    def upstream_failed(self, fault: UpstreamFault) -> None:
-        """An upstream failed."""
-        self.upstream_faults[fault] += 1
+    def upstream_failed(self, kind: str) -> None:
+        """An upstream failed, in the way that the access log's token `kind` says."""
+        self.upstream_faults[kind] = self.upstream_faults.get(kind, 0) + 1
 
     def add(self, other: Counters) -> None:
         """Add the figures of another."""
@@ -92,4 +85,4 @@ class Counters:
         self.statuses = [mine + its for mine, its in zip(self.statuses, other.statuses, strict=True)]
         self.latency = [mine + its for mine, its in zip(self.latency, other.latency, strict=True)]
         for fault, count in other.upstream_faults.items():
-            self.upstream_faults[fault] += count
+            self.upstream_faults[fault] = self.upstream_faults.get(fault, 0) + count

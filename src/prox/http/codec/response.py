@@ -15,14 +15,14 @@ UNTIL_CLOSE = -2
 """Values of `length` beside a number of bytes."""
 
 _MAX_HEADERS = 1000
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 
 
 class ResponseHead:
     """One response's head.
 
     Attributes:
-        status: 100 to 999.
+        status: 100 to 599.
         reason: the reason phrase as it came.
         minor: the minor version, 0 or 1.
         headers: all headers as they came.

@@ -1,0 +1,21 @@
+"""Loading a configuration that is about to be served: what this version can't do yet is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from prox.config import ConfigError, Loaded, load, parse
+
+
+def load_served(config: Mapping[str, object] | str | Path, base: Path | None = None) -> Loaded:
+    """Load a mapping, a file or a folder. It reads files, so inside an event loop it belongs into a thread.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    loaded = parse(config, base or Path.cwd()) if isinstance(config, Mapping) else load(config)
+    refused = [problem for problem in loaded.unbuilt() if problem.severity == "error"]
+    if refused:
+        raise ConfigError(refused)
+    return loaded

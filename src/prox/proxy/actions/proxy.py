@@ -1,0 +1,179 @@
+"""Send a request to an upstream, and its answer to the client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from prox.config.upstreams import Upstream, parse_upstream, render, template_names
+from prox.http.body import RequestBody
+from prox.http.codec.response import ResponseHead
+from prox.http.errors import UpstreamError
+from prox.http.exchange import Answer
+from prox.http.pool import Origin, OriginSettings, Pools
+from prox.http.streams import Sink
+from prox.http.upstream import UpstreamConnection
+from prox.proxy.forward import HeadBuilder
+from prox.proxy.route import Action, Routed
+
+_log = logging.getLogger("prox.proxy")
+
+_RETRIED = frozenset({"GET", "HEAD"})
+_MAX_RENDERED = 4096
+
+
+class Destination:
+    """An upstream that a template became: where to connect, and what its requests say."""
+
+    __slots__ = ("address", "host", "origin", "prefix")
+
+    def __init__(self, upstream: Upstream, pools: Pools, settings: OriginSettings) -> None:
+        host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+        self.address = f"{host}:{upstream.port}"
+        self.host = (host if upstream.port == 80 else self.address).encode()
+        self.prefix = upstream.prefix.encode()
+        self.origin: Origin = pools.origin(upstream.host, upstream.port, settings)
+
+
+class ProxyAction:
+    """Serves requests from upstreams.
+
+    Args:
+        upstream: `host:port`, URL or template (see the configuration reference).
+        pools: where connections come from.
+        settings: timeouts.
+        headers: set on every request.
+        fallback: serves where there is no target or the upstream can't be reached.
+        is_trusted: whether a peer is a trusted proxy.
+        failed: counts a failure by its kind.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        pools: Pools,
+        settings: OriginSettings,
+        *,
+        headers: Mapping[str, str],
+        fallback: Action | None,
+        is_trusted: Callable[[str], bool],
+        failed: Callable[[str], None],
+    ) -> None:
+        self.fallback = fallback
+        self._template = upstream
+        self._names = frozenset(template_names(upstream))
+        self._pools = pools
+        self._settings = settings
+        self._builder = HeadBuilder(headers)
+        self._is_trusted = is_trusted
+        self._failed = failed
+        self._rendered: dict[object, Destination] = {}
+        self._only = None if self._names else Destination(parse_upstream(upstream), pools, settings)
+
+    async def serve(self, routed: Routed) -> UpstreamError | None:
+        """See Action. Returns an error only while nothing of the request has gone to an upstream."""
+        destination = self._only or self._destination(routed)
+        if isinstance(destination, UpstreamError):
+            return destination
+        exchange = routed.exchange
+        routed.upstream = destination.address
+        head = self._builder.build(
+            routed, destination.host, destination.prefix, trusted=self._is_trusted(exchange.client.ip)
+        )
+        connection = destination.origin.take()
+        fresh = connection is None
+        while True:
+            if connection is None:
+                try:
+                    connection = await destination.origin.connect()
+                except UpstreamError as unreachable:
+                    return unreachable
+            error = await self._exchange(routed, connection, head, exchange.body)
+            if error is None:
+                return None
+            if error.stale and not fresh and exchange.method in _RETRIED and exchange.body is None:
+                connection, fresh = None, True
+                continue
+            self._report(routed, error)
+            return None
+
+    async def _exchange(
+        self, routed: Routed, connection: UpstreamConnection, head: bytes, body: RequestBody | None
+    ) -> UpstreamError | None:
+        """One try on one connection: None when the answer was whole."""
+        answer = routed.answer
+        receiver = _Passed(answer)
+        answer.read_from(connection)
+        if body is None:
+            connection.send(head, routed.exchange.method, receiver)
+        else:
+            connection.upload(head, routed.exchange.method, receiver, body, chunked=body.is_unknown())
+            body.join(connection)
+            connection.flush()
+        try:
+            await connection.finished
+        except asyncio.CancelledError:
+            connection.stop()
+            raise
+        return connection.error
+
+    def _report(self, routed: Routed, error: UpstreamError) -> None:
+        """Answer for a failed upstream; where the answer had begun it was broken off already."""
+        exchange = routed.exchange
+        if error.kind == "client_aborted":
+            exchange.reason = exchange.reason or error.kind
+            return
+        if error.kind == "stopped":
+            return
+        self._failed(error.kind)
+        _log.error("route %s: upstream %s: %s: %s", routed.route.id, routed.upstream, error.kind, error)
+        exchange.reason = error.kind
+        if not exchange.status and not exchange.broken:
+            exchange.refuse(error.status)
+
+    def _destination(self, routed: Routed) -> Destination | UpstreamError:
+        """The upstream of a template, for this request's target and the route's variables."""
+        target = routed.target
+        if target is None and "target" in self._names:
+            return UpstreamError("no_target", "the balancer has no target")
+        values = routed.route.variables
+        key: object
+        if target is None:
+            key = tuple(values.items())
+        elif values:
+            values = {**values, "target": target.address}
+            key = tuple(values.items())
+        else:
+            key = target.address
+            values = {"target": target.address}
+        destination = self._rendered.get(key)
+        if destination is None:
+            try:
+                upstream = parse_upstream(render(self._template, values))
+            except ValueError as error:
+                return UpstreamError("bad_upstream", str(error))
+            destination = Destination(upstream, self._pools, self._settings)
+            if len(self._rendered) >= _MAX_RENDERED:
+                self._rendered.clear()
+            self._rendered[key] = destination
+        return destination
+
+
+class _Passed:
+    """Passes an answer on as it comes."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def interim(self, head: ResponseHead) -> None:
+        self._answer.interim(head.status, head.headers, head.reason)
+
+    def head(self, head: ResponseHead) -> Sink:
+        length = head.length if head.length >= 0 else None
+        if head.length == 0:
+            length = head.content_length
+        self._answer.begin(head.status, head.headers, length, dropped=head.dropped, reason_phrase=head.reason)
+        return self._answer

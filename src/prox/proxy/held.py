@@ -1,0 +1,155 @@
+"""An answer that is held back until on_response has seen its head."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from prox.flow import Completion, Flow
+from prox.http.codec.fields import Headers
+from prox.http.exchange import Answer, Exchange
+from prox.http.streams import Source
+from prox.plugin import HookError
+
+Decide = Callable[[int, Headers], Coroutine[Any, Any, tuple[int, Headers]]]
+"""Given status and headers of an answer, those that the client gets; raises HookError to refuse the answer."""
+
+
+class HeldAnswer(Answer):
+    """Stands in front of an exchange; what was read meanwhile waits here, and its source is paused.
+
+    Attributes:
+        settled: the decision was made, and what waited was passed on.
+    """
+
+    def __init__(self, exchange: Exchange, decide: Decide) -> None:
+        self._exchange = exchange
+        self._decide = decide
+        self._source: Source | None = None
+        self._waiting: list[bytes] = []
+        self._ended = False
+        self._error: Exception | None = None
+        self._refused = False
+        self._flow: Flow | None = None
+        self.settled = Completion()
+
+    @property
+    def began(self) -> bool:
+        """Whether there is an answer to wait for."""
+        return self._flow is not None
+
+    def cancel(self) -> None:
+        """The exchange is over."""
+        if self._flow is not None:
+            self._flow.cancel()
+
+    def read_from(self, source: Source | None) -> None:
+        """See Answer."""
+        self._source = source
+        self._exchange.read_from(source)
+
+    def begin(
+        self,
+        status: int,
+        headers: Headers,
+        length: int | None,
+        *,
+        dropped: frozenset[bytes] = frozenset(),
+        reason_phrase: bytes | None = None,
+    ) -> None:
+        """See Answer: asks, and keeps everything until there is an answer."""
+        if self._source is not None:
+            self._source.pause()
+        self._flow = Flow(self._ask(status, headers, length, dropped, reason_phrase), self._asked)
+        self._flow.start()
+
+    async def _ask(
+        self,
+        status: int,
+        headers: Headers,
+        length: int | None,
+        dropped: frozenset[bytes],
+        reason_phrase: bytes | None,
+    ) -> None:
+        try:
+            new_status, headers = await self._decide(status, headers)
+        except HookError:
+            self._refuse()
+            return
+        if new_status != status:
+            reason_phrase = None
+        self._exchange.begin(new_status, headers, length, dropped=dropped, reason_phrase=reason_phrase)
+        self._release(without_body=new_status != status and new_status in {204, 304})
+
+    def _refuse(self) -> None:
+        self._refused = True
+        self._waiting.clear()
+        self._exchange.refuse(502, reason="plugin_error")
+        self.settled.set()
+        if self._source is not None:
+            self._source.stop()
+
+    def _release(self, *, without_body: bool) -> None:
+        waiting, self._waiting = self._waiting, []
+        if without_body:
+            self._refused = True
+            self._exchange.end()
+        elif self._error is not None:
+            for data in waiting:
+                self._exchange.write(data)
+            self._exchange.fail(self._error)
+        elif self._ended:
+            self._exchange.end(b"".join(waiting))
+        else:
+            self._exchange.flush()
+            for data in waiting:
+                self._exchange.write(data)
+        self.settled.set()
+        if self._source is not None:
+            self._source.resume()
+
+    def _asked(self, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, asyncio.CancelledError) and not self.settled.done:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "on_response failed inside prox", "exception": error}
+            )
+            self._refuse()
+
+    def write(self, data: bytes) -> None:
+        """See Answer."""
+        if self._refused:
+            return
+        if self.settled.done:
+            self._exchange.write(data)
+        else:
+            self._waiting.append(data)
+
+    def end(self, data: bytes = b"") -> None:
+        """See Answer."""
+        if self._refused:
+            return
+        if self.settled.done:
+            self._exchange.end(data)
+        else:
+            if data:
+                self._waiting.append(data)
+            self._ended = True
+
+    def fail(self, error: Exception) -> None:
+        """See Answer."""
+        if self._refused:
+            return
+        if self.settled.done:
+            self._exchange.fail(error)
+        else:
+            self._error = error
+
+    def interim(self, status: int, headers: Headers, reason_phrase: bytes | None = None) -> None:
+        """See Answer: not held."""
+        self._exchange.interim(status, headers, reason_phrase)
+
+    def flush(self) -> None:
+        """See Answer."""
+        if self.settled.done and not self._refused:
+            self._exchange.flush()

@@ -1,0 +1,122 @@
+"""Between the pipeline and the plugins: what a hook is shown of a request, and what becomes of its verdict."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from prox.http.body import RequestBody
+from prox.http.codec import fields
+from prox.http.codec.fields import Headers
+from prox.http.exchange import Exchange
+from prox.wire import AuthorizeResult, RequestInfo, ResponseModResult, UpstreamResponseInfo
+
+from .route import Routed
+
+BODY_SHOWN = 64 * 1024
+"""Bytes of a body that on_request sees."""
+
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+
+
+@lru_cache(maxsize=4096)
+def canonical_name(name: bytes) -> str:
+    """A header's name as hooks get it: `x-user-id` is `X-User-Id`."""
+    return "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))
+
+
+def text_of(value: bytes) -> str:
+    """Bytes as text: UTF-8, or as Latin-1 where they are not."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def first_values(headers: Headers, hidden: frozenset[bytes] = frozenset()) -> dict[str, str]:
+    """Canonical names to first values, without Host and the `hidden` (folded) names."""
+    kinds = fields.KINDS
+    shown: dict[str, str] = {}
+    for name, value in headers:
+        if kinds[name] == fields.HOST or (hidden and fields.folded_name(name) in hidden):
+            continue
+        shown.setdefault(canonical_name(name), text_of(value.strip(b" \t")))
+    return shown
+
+
+async def request_info(routed: Routed) -> RequestInfo:
+    """What on_request is shown. Waits for the part of the body that it is shown."""
+    exchange = routed.exchange
+    match = routed.match
+    target = exchange.target
+    body = exchange.body
+    return RequestInfo(
+        route_id=routed.route.id,
+        method=exchange.method,
+        path=target.path,
+        query=text_of(target.query) if target.query else "",
+        domain=exchange.host,
+        host=exchange.authority.decode("latin-1"),
+        proto=exchange.protocol,
+        remote_addr=routed.client_address,
+        content_length=0 if body is None else body.length,
+        headers=first_values(exchange.headers, routed.route.own_headers),
+        body=b"" if body is None else await _shown(exchange, body),
+        match_domain=match.match_domain,
+        match_glob=match.match_glob,
+        match_path=match.match_path,
+        vars=routed.route.variables,
+        target="" if routed.target is None else routed.target.address,
+    )
+
+
+async def _shown(exchange: Exchange, body: RequestBody) -> bytes:
+    if body.length <= 0 or exchange.method in _WITHOUT_BODY:
+        return b""
+    exchange.send_continue()
+    return await body.peek(BODY_SHOWN)
+
+
+def take_verdict(routed: Routed, verdict: AuthorizeResult) -> None:
+    """Keep what an allowing verdict changes about the upstream's request; later ones go before earlier."""
+    if verdict.headers:
+        routed.headers = replaced(routed.headers, verdict.headers)
+    if verdict.path:
+        routed.path = verdict.path
+    if verdict.strip_query:
+        routed.strip_query = True
+
+
+def deny(exchange: Exchange, verdict: AuthorizeResult) -> None:
+    """Answer as the plugin says; its own Content-Type holds."""
+    headers = _encoded(verdict.headers)
+    if not any(fields.folded_name(name) == b"content-type" for name, _ in headers):
+        headers.insert(0, (b"Content-Type", b"text/plain; charset=utf-8"))
+    body = verdict.body if isinstance(verdict.body, bytes) else verdict.body.encode()
+    exchange.reason = "plugin_denied"
+    exchange.respond(exchange.method, verdict.status or 403, headers, body)
+
+
+def response_info(status: int, headers: Headers) -> UpstreamResponseInfo:
+    """What on_response is shown."""
+    return UpstreamResponseInfo(status=status, headers=first_values(headers))
+
+
+def changed(status: int, headers: Headers, result: ResponseModResult) -> tuple[int, Headers]:
+    """The answer's head after on_response: removals first, then what is set."""
+    if result.remove:
+        gone = {fields.folded_name(name.encode()) for name in result.remove}
+        headers = [pair for pair in headers if fields.folded_name(pair[0]) not in gone]
+    if result.headers:
+        headers = replaced(headers, result.headers)
+    return result.status or status, headers
+
+
+def replaced(headers: Headers, new: dict[str, str]) -> Headers:
+    """`headers` with all copies of the `new` names, in any case and with `_` for `-`, replaced by one each."""
+    pairs = _encoded(new)
+    names = {fields.folded_name(name) for name, _ in pairs}
+    return [*(pair for pair in headers if fields.folded_name(pair[0]) not in names), *pairs]
+
+
+def _encoded(headers: dict[str, str]) -> Headers:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]

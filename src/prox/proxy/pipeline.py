@@ -1,0 +1,263 @@
+"""The way of one request: match, target, hooks, action, and the log at its end.
+
+One coroutine reads like the description of the traffic page. A denial, a fallback and an unreachable upstream all pass
+through `_serve`, which is the only place where an action is asked: no action ever runs before its plugins have allowed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from prox.http.codec.errors import BadMessageError
+from prox.http.codec.fields import Headers
+from prox.http.codec.target import has_dot_segments
+from prox.http.errors import UpstreamError
+from prox.http.exchange import Client, Exchange
+from prox.observe.access import AccessRecord
+from prox.observe.counters import Counters
+from prox.plugin import HookError, HookIndex, HookRecord, RequestNotEncodable
+from prox.routing import Match, Table
+from prox.wire import HOOK_ON_DISCONNECT, HOOK_ON_REQUEST, HOOK_ON_RESPONSE, DisconnectInfo, RequestInfo
+
+from . import hooks
+from .client import ClientAddresses, Network
+from .held import HeldAnswer
+from .route import Route, Routed
+
+_log = logging.getLogger("prox.proxy")
+
+
+class Pipeline:
+    """Serves the requests of one service under one configuration; a reload makes another."""
+
+    def __init__(
+        self,
+        table: Table[Route],
+        index: HookIndex,
+        *,
+        trusted: Sequence[Network] = (),
+        pass_dot_segments: bool = False,
+        counters: Counters | None = None,
+    ) -> None:
+        self._table = table
+        self._hooks = index
+        self._addresses = ClientAddresses(trusted)
+        self._pass_dot_segments = pass_dot_segments
+        self.counters = counters or Counters()
+
+    def malformed(self, client: Client, error: BadMessageError) -> None:
+        """A message was refused before it became an exchange."""
+        self.counters.request(error.status, 0.0, 0, 0)
+        _log.debug("refused a message of %s: %s", client.address, error)
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        target = exchange.target
+        path = target.path
+        if exchange.method == "CONNECT":
+            exchange.refuse(501, reason="unknown_method")
+        elif not self._pass_dot_segments and "." in path and has_dot_segments(path):
+            exchange.refuse(400, "path with . or .. segments", reason="dot_segments")
+        else:
+            match = self._table.match(exchange.host, path, exchange.method, target.authority is not None)
+            if match is not None:
+                await self._handle_routed(exchange, match)
+                return
+            exchange.refuse(404, reason="no_route")
+        self.counters.request(exchange.status, self._seconds(exchange), 0, exchange.bytes_out)
+
+    async def _handle_routed(self, exchange: Exchange, match: Match[Route]) -> None:
+        route = match.value
+        client_ip, client_address = self._addresses.of(exchange.client, exchange.forwarded_for)
+        routed = Routed(exchange, route, match, client_ip, client_address)
+        balancer = route.balancer
+        try:
+            if balancer is not None:
+                routed.target = balancer.pick(match.key)
+            if route.guarded:
+                await self._serve_guarded(routed)
+            else:
+                failure = await route.action.serve(routed)
+                if failure is not None:
+                    await self._fall_back(routed, failure, None)
+        except asyncio.CancelledError:
+            exchange.reason = exchange.reason or "client_aborted"
+            raise
+        finally:
+            if routed.target is not None:
+                routed.target.release()
+            self._log(routed)
+
+    # Hooks.
+
+    async def _serve_guarded(self, routed: Routed) -> None:
+        route = routed.route
+        info = await hooks.request_info(routed)
+        if routed.exchange.body is not None and routed.exchange.body.error is not None:
+            return
+        held = None
+        if any(self._hooks.has_hook(route.id, HOOK_ON_RESPONSE, stage) for stage in range(route.stages)):
+            held = self._hold(routed, info)
+        try:
+            passed_on = await self._serve(routed, info)
+            if held is not None and held.began:
+                await held.settled
+        finally:
+            if held is not None:
+                held.cancel()
+        if passed_on and self._hooks.has_hook(route.id, HOOK_ON_DISCONNECT):
+            self._hooks.on_disconnect(route.id, self._disconnect_info(routed))
+
+    async def _serve(self, routed: Routed, info: RequestInfo) -> bool:
+        """Ask the plugins, then the action; the same for its fallback where one acts. Whether an action was asked."""
+        refusal = await self._ask(routed, info, 0)
+        if refusal is None:
+            return False
+        if refusal == _ALLOWED:
+            failure = await routed.route.action.serve(routed)
+            if failure is None:
+                return True
+        else:
+            failure = UpstreamError("plugin_fallback", "a plugin asked for the fallback")
+        return await self._fall_back(routed, failure, info)
+
+    async def _fall_back(self, routed: Routed, failure: UpstreamError, info: RequestInfo | None) -> bool:
+        """Let the fallback serve what the action could not, after the fallback's own plugins have allowed it."""
+        action = routed.route.action.fallback
+        stage = 1
+        while action is not None:
+            verdict = _ALLOWED if info is None else await self._ask(routed, info, stage)
+            if verdict is None:
+                return False
+            routed.stage = stage
+            if verdict == _ALLOWED:
+                next_failure = await action.serve(routed)
+                if next_failure is None:
+                    return True
+                failure = next_failure
+            action = action.fallback
+            stage += 1
+        self.counters.upstream_failed(failure.kind)
+        _log.error("route %s: %s: %s", routed.route.id, failure.kind, failure)
+        routed.exchange.refuse(failure.status, reason=failure.kind)
+        return False
+
+    async def _ask(self, routed: Routed, info: RequestInfo, stage: int) -> str | None:
+        """Ask on_request of one stage: _ALLOWED, _FALLBACK, or None where the request was answered or dropped."""
+        route = routed.route
+        if not self._hooks.has_hook(route.id, HOOK_ON_REQUEST, stage):
+            return _ALLOWED
+        exchange = routed.exchange
+        loop = asyncio.get_running_loop()
+        record = routed.record = routed.record or HookRecord()
+        before = loop.time()
+        try:
+            verdict = await self._hooks.on_request(route.id, info, stage=stage, record=record)
+        except HookError as error:
+            record.verdict = "error"
+            _log.warning("%s", error)
+            exchange.refuse(503, reason="plugin_error")
+            return None
+        except RequestNotEncodable as error:
+            record.verdict = "error"
+            exchange.refuse(error.status, str(error), reason="not_encodable")
+            return None
+        finally:
+            routed.hook_seconds += loop.time() - before
+        if verdict.drop:
+            exchange.reason = "plugin_dropped"
+            exchange.drop()
+            return None
+        if verdict.fallback:
+            hooks.take_verdict(routed, verdict)
+            return _FALLBACK
+        if not verdict.allow:
+            hooks.deny(exchange, verdict)
+            return None
+        hooks.take_verdict(routed, verdict)
+        return _ALLOWED
+
+    def _hold(self, routed: Routed, info: RequestInfo) -> HeldAnswer:
+        route = routed.route
+        record = routed.record = HookRecord()
+
+        async def decide(status: int, headers: Headers) -> tuple[int, Headers]:
+            loop = asyncio.get_running_loop()
+            before = loop.time()
+            try:
+                shown = hooks.response_info(status, headers)
+                result = await self._hooks.on_response(
+                    route.id, info, shown, stage=routed.stage, record=record
+                )
+            except HookError as error:
+                record.verdict = "error"
+                _log.warning("%s", error)
+                raise
+            finally:
+                routed.hook_seconds += loop.time() - before
+            return hooks.changed(status, headers, result)
+
+        held = HeldAnswer(routed.exchange, decide)
+        routed.answer = held
+        return held
+
+    # The end.
+
+    def _log(self, routed: Routed) -> None:
+        exchange, route = routed.exchange, routed.route
+        seconds = self._seconds(exchange)
+        body = exchange.body
+        received = 0 if body is None else body.received
+        self.counters.request(exchange.status, seconds, received, exchange.bytes_out)
+        log = route.access_log
+        if log is None:
+            return
+        record = routed.record
+        log.write(
+            AccessRecord(
+                service=route.service,
+                route=route.index,
+                method=exchange.method,
+                path=exchange.target.path,
+                status=exchange.status,
+                duration_ms=seconds * 1000,
+                bytes_in=received,
+                bytes_out=exchange.bytes_out,
+                client_ip=routed.client_ip,
+                user_agent=_user_agent(exchange.headers),
+                target=routed.upstream,
+                plugin="" if record is None else record.plugin,
+                verdict="" if record is None else record.verdict,
+                hook_ms=None if record is None else routed.hook_seconds * 1000,
+                reason=exchange.reason,
+            )
+        )
+
+    @staticmethod
+    def _disconnect_info(routed: Routed) -> DisconnectInfo:
+        exchange = routed.exchange
+        return DisconnectInfo(
+            route_id=routed.route.id,
+            target="" if routed.target is None else routed.target.address,
+            remote_addr=routed.client_address,
+            bytes_received=0 if exchange.body is None else exchange.body.received,
+            bytes_sent=exchange.bytes_out,
+            duration_ms=round(Pipeline._seconds(exchange) * 1000),
+        )
+
+    @staticmethod
+    def _seconds(exchange: Exchange) -> float:
+        return asyncio.get_running_loop().time() - exchange.started
+
+
+_ALLOWED = "allowed"
+_FALLBACK = "fallback"
+
+
+def _user_agent(headers: Headers) -> str:
+    for name, value in headers:
+        if name == b"User-Agent" or name.lower() == b"user-agent":
+            return hooks.text_of(value)
+    return ""

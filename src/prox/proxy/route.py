@@ -1,0 +1,138 @@
+"""A route as it is served, and a request that it took."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from prox.balancing import Balancer, Target
+from prox.http.codec.fields import Headers
+from prox.http.errors import UpstreamError
+from prox.http.exchange import Answer, Exchange
+from prox.observe.access import AccessLog
+from prox.plugin import HookRecord
+from prox.routing import Match
+
+
+class Action(Protocol):
+    """Serves requests.
+
+    Attributes:
+        fallback: serves where this one has no target, can't reach its upstream, or a plugin says so.
+    """
+
+    fallback: Action | None
+
+    async def serve(self, routed: Routed) -> UpstreamError | None:
+        """Answer the request, or return why it can't be and was not begun."""
+
+
+class Route:
+    """A route, compiled.
+
+    Attributes:
+        id: `service:index`, its name towards plugins.
+        service: name of the service.
+        index: its place among the routes of the service.
+        action: what serves it.
+        balancer: chooses the target, None without one.
+        variables: `set`.
+        guarded: whether any plugin is bound to it.
+        own_headers: folded names that only plugins may set.
+        access_log: None where it is off.
+        stages: the action and its fallbacks, counted.
+    """
+
+    __slots__ = (
+        "access_log",
+        "action",
+        "balancer",
+        "guarded",
+        "id",
+        "index",
+        "own_headers",
+        "service",
+        "stages",
+        "variables",
+    )
+
+    def __init__(
+        self,
+        service: str,
+        index: int,
+        action: Action,
+        *,
+        balancer: Balancer | None = None,
+        variables: dict[str, str] | None = None,
+        guarded: bool = False,
+        own_headers: frozenset[bytes] = frozenset(),
+        access_log: AccessLog | None = None,
+    ) -> None:
+        self.id = f"{service}:{index}"
+        self.service = service
+        self.index = index
+        self.action = action
+        self.balancer = balancer
+        self.variables = variables or {}
+        self.guarded = guarded
+        self.own_headers = own_headers
+        self.access_log = access_log
+        self.stages = 1
+        following = action.fallback
+        while following is not None:
+            self.stages += 1
+            following = following.fallback
+
+
+class Routed:
+    """A request that a route took.
+
+    Attributes:
+        exchange: the request.
+        answer: where the action writes; not the exchange itself where a hook sees the answer first.
+        match: which route and what its patterns captured.
+        target: the balancer's choice.
+        client_ip: whose request it is.
+        client_address: the same with the port.
+        upstream: the address that was asked, for the log.
+        headers: what plugins set on the upstream's request.
+        path: decoded path that plugins put in place of the client's, or "".
+        strip_query: plugins took the query away.
+        record: which plugin decided what, None where none was asked.
+        hook_seconds: time spent in hooks.
+        stage: how many fallbacks stand before the action that serves it.
+    """
+
+    __slots__ = (
+        "answer",
+        "client_address",
+        "client_ip",
+        "exchange",
+        "headers",
+        "hook_seconds",
+        "match",
+        "path",
+        "record",
+        "route",
+        "stage",
+        "strip_query",
+        "target",
+        "upstream",
+    )
+
+    def __init__(
+        self, exchange: Exchange, route: Route, match: Match[Route], client_ip: str, client_address: str
+    ) -> None:
+        self.exchange = exchange
+        self.answer: Answer = exchange
+        self.route = route
+        self.match = match
+        self.target: Target | None = None
+        self.client_ip = client_ip
+        self.client_address = client_address
+        self.upstream = ""
+        self.headers: Headers = []
+        self.path = ""
+        self.strip_query = False
+        self.record: HookRecord | None = None
+        self.hook_seconds = 0.0
+        self.stage = 0
