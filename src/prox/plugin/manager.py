@@ -1,0 +1,404 @@
+"""The Manager: all plugins of a configuration, the index of their hooks, and the way of their pushes.
+
+A change of configuration has two halves. `prepare` starts what is new and tells every plugin its routes, and
+changes nothing that is in force; `commit` puts it all in force in one synchronous step, or `abandon` undoes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random as _random
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from prox.config.addresses import check_target
+from prox.tasks import spawn
+from prox.wire import (
+    ALL_ROUTES,
+    METHOD_SET_SPEED,
+    AuthorizeResult,
+    ConnInfo,
+    ConnResult,
+    DisconnectInfo,
+    Push,
+    PushParams,
+    RequestInfo,
+    ResponseModResult,
+    Speed,
+    UpstreamResponseInfo,
+)
+
+from .figures import PluginState
+from .guardian import Guardian
+from .index import HookIndex, HookRecord
+from .life import Life
+from .model import Binding, Delays, PluginSpec, RouteInfo
+from .plan import Plan, Route
+from .process import printable
+from .pushes import EVERYWHERE, Address, PushStore, reached, to_action, to_route
+from .runtime import RuntimeDirectory
+from .supervisor import Host, Supervisor
+
+_log = logging.getLogger("prox.plugin")
+
+
+class Prepared:
+    """A configuration that plugins know and that is not in force yet; for one `commit` or `abandon`."""
+
+    def __init__(self, plan: Plan, supervisors: dict[PluginSpec, Supervisor]) -> None:
+        self.plan = plan
+        self.supervisors = supervisors
+        self.used = False
+
+
+class Manager:
+    """Runs plugins and asks their hooks.
+
+    Args:
+        delays: all waiting of supervision.
+        runtime_dir: where the plugins' directories are made; the system's for temporary files when None.
+        random: a number from 0 to 1, for jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        delays: Delays | None = None,
+        runtime_dir: str | Path | None = None,
+        random: Callable[[], float] = _random.random,  # noqa: S311 - jitter is no secret
+    ) -> None:
+        self._delays = delays or Delays()
+        self._runtime = RuntimeDirectory(None if runtime_dir is None else str(runtime_dir))
+        self._guardian: Guardian | None = None
+        self._host = Host(
+            listener=self,
+            runtime=self._runtime,
+            delays=self._delays,
+            random=random,
+            guardian=lambda: self._guardian,
+        )
+        self._plan = Plan((), {})
+        self._preparing: Plan | None = None
+        self._supervisors: dict[PluginSpec, Supervisor] = {}
+        self._retiring: dict[Supervisor, asyncio.Task[None]] = {}
+        self._pushes = PushStore()
+        self._running = False
+        self._indexes: weakref.WeakSet[HookIndex] = weakref.WeakSet()
+        self.index = self._new_index()
+
+    # Life.
+
+    def configure(self, bindings: Iterable[Binding], routes: Mapping[str, RouteInfo]) -> None:
+        """Set the configuration to `start` with. Once started, use `reconfigure`."""
+        if self._running:
+            raise RuntimeError("the manager runs: use reconfigure")
+        self._plan = Plan(bindings, routes)
+        self._supervisors = {plugin: Supervisor(plugin, self._host) for plugin in self._plan.assignments}
+        self.index = self._new_index()
+
+    async def start(self) -> None:
+        """Start all plugins and wait until each has answered, or its `start_timeout` is over.
+
+        A plugin that does not come up is no error here: it is started again, and its routes are refused.
+        """
+        if self._running:
+            raise RuntimeError("the manager runs already")
+        self._running = True
+        try:
+            await self._launch(self._plan, self._supervisors.values())
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def reconfigure(self, bindings: Iterable[Binding], routes: Mapping[str, RouteInfo]) -> None:
+        """`prepare` and `commit`: as `configure` while it does not run."""
+        if not self._running:
+            self.configure(bindings, routes)
+            return
+        self.commit(await self.prepare(bindings, routes))
+
+    async def stop(self) -> None:
+        """Stop all plugins within the limits of `Delays`, those at the same time, and then the guardian."""
+        if not self._running:
+            return
+        supervisors = [*self._supervisors.values(), *self._retiring]
+        await _all(*(supervisor.stop() for supervisor in supervisors))
+        for task in self._retiring.values():
+            task.cancel()
+        self._running = False
+        guardian, self._guardian = self._guardian, None
+        if guardian is not None:
+            await guardian.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self._runtime.close)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # A change of configuration.
+
+    async def prepare(self, bindings: Iterable[Binding], routes: Mapping[str, RouteInfo]) -> Prepared:
+        """Start new plugins and tell all of them their routes; what is in force stays as it is.
+
+        Waits until each has answered, `start_timeout` at most. One that runs and is down is not waited for: it
+        refuses until it is back. New plugins come first, so that the time in which the others know the new ids
+        and the old ones are in force is short.
+        """
+        if not self._running:
+            raise RuntimeError("the manager does not run")
+        if self._preparing is not None:
+            raise RuntimeError("another change is being prepared")
+        plan = self._preparing = Plan(bindings, routes)
+        supervisors: dict[PluginSpec, Supervisor] = {}
+        prepared = Prepared(plan, supervisors)
+        try:
+            retiring = {supervisor.spec: supervisor for supervisor in self._retiring if supervisor.running}
+            new = []
+            for plugin in plan.assignments:
+                found = self._supervisors.get(plugin) or retiring.get(plugin)
+                if found is None:
+                    found = Supervisor(plugin, self._host)
+                    new.append(found)
+                supervisors[plugin] = found
+            await self._launch(plan, new)
+            kept = [supervisor for supervisor in supervisors.values() if supervisor not in new]
+            for supervisor in kept:
+                supervisor.configure(plan.assignments[supervisor.spec])
+            await _all(*(self._answer(supervisor) for supervisor in kept if not supervisor.down))
+        except BaseException:
+            self.abandon(prepared)
+            raise
+        return prepared
+
+    def commit(self, prepared: Prepared) -> HookIndex:
+        """Put a prepared configuration in force: its index, and what was pushed for its routes.
+
+        Plugins that it does not name stop after the last hook of the requests that began under earlier ones.
+        """
+        self._use(prepared)
+        removed = [found for plugin, found in self._supervisors.items() if plugin not in prepared.supervisors]
+        self._plan = prepared.plan
+        self._supervisors = dict(prepared.supervisors)
+        for supervisor in self._supervisors.values():
+            task = self._retiring.pop(supervisor, None)
+            if task is not None:
+                task.cancel()
+            supervisor.took_effect()
+        self._pushes.prune(self._plan)
+        self._pushes.apply(self._plan, _balancer_failed)
+        self.index = self._new_index()
+        self._retire(removed)
+        return self.index
+
+    def abandon(self, prepared: Prepared) -> None:
+        """Forget a prepared configuration: what it started stops, the others are told their routes again."""
+        self._use(prepared)
+        new = []
+        for plugin, supervisor in prepared.supervisors.items():
+            if self._supervisors.get(plugin) is supervisor:
+                supervisor.configure(self._plan.assignments[plugin])
+            elif supervisor not in self._retiring:
+                new.append(supervisor)
+        self._pushes.prune(self._plan)
+        self._retire(new)
+
+    def _new_index(self) -> HookIndex:
+        index = HookIndex(self._plan, self._supervisors)
+        self._indexes.add(index)
+        return index
+
+    def _use(self, prepared: Prepared) -> None:
+        if prepared.used or prepared.plan is not self._preparing:
+            raise RuntimeError("this change was committed or abandoned already")
+        prepared.used = True
+        self._preparing = None
+
+    async def _launch(self, plan: Plan, supervisors: Iterable[Supervisor]) -> None:
+        """Start plugins and wait until they have answered."""
+        starting = list(supervisors)
+        if not starting:
+            return
+        if self._guardian is None:
+            directory = await asyncio.get_running_loop().run_in_executor(None, self._runtime.open)
+            self._guardian = Guardian(directory, self._delays)
+            await self._guardian.start()
+        for supervisor in starting:
+            supervisor.configure(plan.assignments[supervisor.spec])
+            supervisor.start()
+        await _all(*(self._answer(supervisor) for supervisor in starting))
+
+    async def _answer(self, supervisor: Supervisor) -> None:
+        if not await supervisor.answered(supervisor.spec.start_timeout):
+            _log.error(
+                "plugin %s has not answered within %g s; what it guards is refused until it does",
+                supervisor.name,
+                supervisor.spec.start_timeout,
+            )
+
+    def _retire(self, supervisors: Sequence[Supervisor]) -> None:
+        for supervisor in supervisors:
+            if supervisor.running:
+                task = spawn(supervisor.retire(), f"retire plugin {supervisor.name}")
+                self._retiring[supervisor] = task
+                task.add_done_callback(partial(self._retired, supervisor))
+
+    def _retired(self, supervisor: Supervisor, task: asyncio.Task[None]) -> None:
+        if self._retiring.get(supervisor) is task:
+            del self._retiring[supervisor]
+
+    # Hooks: the present index.
+
+    def has_hook(self, route_id: str, hook: str, stage: int = 0) -> bool:
+        """`HookIndex.has_hook` of the index in force."""
+        return self.index.has_hook(route_id, hook, stage)
+
+    async def on_request(
+        self, route_id: str, info: RequestInfo, *, stage: int = 0, record: HookRecord | None = None
+    ) -> AuthorizeResult:
+        """`HookIndex.on_request` of the index in force."""
+        return await self.index.on_request(route_id, info, stage=stage, record=record)
+
+    async def on_response(
+        self,
+        route_id: str,
+        info: RequestInfo,
+        resp: UpstreamResponseInfo,
+        *,
+        stage: int = 0,
+        record: HookRecord | None = None,
+    ) -> ResponseModResult:
+        """`HookIndex.on_response` of the index in force."""
+        return await self.index.on_response(route_id, info, resp, stage=stage, record=record)
+
+    async def on_connect(self, route_id: str, conn: ConnInfo) -> ConnResult:
+        """`HookIndex.on_connect` of the index in force."""
+        return await self.index.on_connect(route_id, conn)
+
+    def on_disconnect(self, route_id: str, info: DisconnectInfo, *, stage: int = 0) -> None:
+        """`HookIndex.on_disconnect` of the index in force."""
+        self.index.on_disconnect(route_id, info, stage=stage)
+
+    # What can be seen.
+
+    def states(self) -> list[PluginState]:
+        """All plugins in force, in the order of the configuration."""
+        return [supervisor.state() for supervisor in self._supervisors.values()]
+
+    @property
+    def speeds(self) -> dict[str, dict[str, Speed]]:
+        """The speeds pushed by `set_speed`, by route id and group key (empty: for the route itself)."""
+        return self._pushes.speeds(self._plan)
+
+    # What plugins bring about.
+
+    def hooks_changed(self, supervisor: Supervisor) -> None:
+        """A plugin serves other hooks than before: true for requests that began earlier, too."""
+        for index in self._indexes:
+            index.hooks_changed(supervisor)
+
+    def pushed(self, supervisor: Supervisor, life: Life, push: Push) -> None:
+        """Take a push: check it whole, keep it, and give it to the balancers in force."""
+        if self._supervisors.get(supervisor.spec) is not supervisor and self._preparing is None:
+            return  # a plugin that is being stopped has no routes
+        params = push.params
+        warn = supervisor.complaints.warn
+        address = _address(life, params)
+        if isinstance(address, str):
+            warn("%s changes nothing: %s", push.method, address)
+            return
+        problem = _speed_problem(params) if push.method == METHOD_SET_SPEED else _target_problem(params)
+        if problem:
+            warn("%s changes nothing: %s", push.method, problem)
+            return
+        plugin = supervisor.spec
+        routes = reached(self._plan, plugin, address)
+        if push.method != METHOD_SET_SPEED:
+            routes = [route for route in routes if route.balancer is not None]
+        coming = self._preparing
+        if not routes and (coming is None or not reached(coming, plugin, address)):
+            warn("%s changes nothing: it reaches no route%s", push.method, _hint(address))
+            return
+        if push.method == METHOD_SET_SPEED:
+            speed = Speed(
+                download_mbps=params.download_mbps, upload_mbps=params.upload_mbps, group_key=params.group_key
+            )
+            self._pushes.keep_speed(plugin, address, speed)
+            return
+        groups, targets = params.groups, params.targets or []
+        if groups is not None:
+            self._pushes.keep_groups(plugin, address, groups)
+        else:
+            self._pushes.keep_targets(plugin, address, targets)
+        for route in routes:
+            assert route.balancer is not None
+            try:
+                if groups is not None:
+                    route.balancer.set_groups(groups)
+                else:
+                    route.balancer.set_targets(targets)
+            except Exception as error:
+                _balancer_failed(route, error)
+
+
+def _address(life: Life, params: PushParams) -> Address | str:
+    """What a push is addressed to, or why that can't be told."""
+    if params.route_id == ALL_ROUTES:
+        return EVERYWHERE
+    if params.route_id:
+        key = life.key_of(params.route_id)
+        if key is None:
+            return f"it is not bound to route {printable(params.route_id)}"
+        return to_route(key)
+    if params.action:
+        return to_action(params.action)
+    return "it names neither route_id nor action"
+
+
+def _target_problem(params: PushParams) -> str:
+    lists = params.groups.values() if params.groups is not None else [params.targets or []]
+    try:
+        for addresses in lists:
+            for address in addresses:
+                check_target(address)
+    except ValueError as error:
+        return printable(str(error))
+    return ""
+
+
+def _speed_problem(params: PushParams) -> str:
+    for rate in (params.download_mbps, params.upload_mbps):
+        if not math.isfinite(rate) or rate < 0:
+            return f"{rate} Mbps is no speed"
+    return ""
+
+
+def _hint(address: Address) -> str:
+    if address == EVERYWHERE:
+        return ": none has a balancer"
+    if address[0] == "action":
+        return f": none with a balancer uses action {printable(str(address[1]))}"
+    return ": the route has no balancer"
+
+
+def _balancer_failed(route: Route, error: Exception) -> None:
+    _log.error("the balancer of route %s did not take what was pushed", route.id, exc_info=error)
+
+
+async def _all(*coros: object) -> None:
+    """Run side by side; the failure of one is raised after all have ended."""
+    tasks = [spawn(coro, "plugins") for coro in coros]  # type: ignore[arg-type,var-annotated] # coroutines
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        task.result()

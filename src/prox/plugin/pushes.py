@@ -1,0 +1,145 @@
+"""What plugins have pushed, kept by what it was addressed to, so that it outlives restarts and reloads.
+
+A push to a route stays with the route whatever its index; a push to an action or to all routes holds for routes
+that a reload adds later, too. Of all that reach a route the latest holds. What a plugin pushed goes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from prox.wire import Speed
+
+from .model import PluginSpec
+from .plan import Plan, Route
+
+V = TypeVar("V")
+
+Address: TypeAlias = tuple[str, Hashable]
+EVERYWHERE: Final[Address] = ("*", None)
+
+
+def to_route(key: Hashable) -> Address:
+    """The address of one route."""
+    return ("route", key)
+
+
+def to_action(name: str) -> Address:
+    """The address of every route with an action of this name."""
+    return ("action", name)
+
+
+def reached(plan: Plan, plugin: PluginSpec, address: Address) -> list[Route]:
+    """The routes of a plan that a plugin's push to an address reaches."""
+    kind, what = address
+    if kind == "route":
+        return plan.by_key.get(what, []) if plan.bound(plugin, what) else []
+    routes = plan.routes.values() if address == EVERYWHERE else plan.by_action.get(str(what), [])
+    everywhere = plugin.push_scope == "all"
+    return [r for r in routes if r.balancer is not None and (everywhere or plan.bound(plugin, r.key))]
+
+
+@dataclass(slots=True)
+class _Kept(Generic[V]):
+    """The latest value of one kind from each plugin for each address, with its place in time."""
+
+    values: dict[PluginSpec, dict[Address, tuple[int, V]]] = field(default_factory=dict)
+
+    def keep(self, plugin: PluginSpec, address: Address, order: int, value: V) -> None:
+        self.values.setdefault(plugin, {})[address] = (order, value)
+
+    def latest(self, plan: Plan, route: Route) -> V | None:
+        best: tuple[int, V] | None = None
+        for plugin, kept in self.values.items():
+            for found in _reaching(kept, plan, plugin, route):
+                if best is None or found[0] > best[0]:
+                    best = found
+        return best[1] if best is not None else None
+
+    def prune(self, plan: Plan) -> None:
+        for plugin in [gone for gone in self.values if gone not in plan.assignments]:
+            del self.values[plugin]
+        for plugin, kept in self.values.items():
+            for address in [a for a in kept if a[0] == "route" and not plan.bound(plugin, a[1])]:
+                del kept[address]
+
+
+def _reaching(
+    kept: Mapping[Address, tuple[int, V]], plan: Plan, plugin: PluginSpec, route: Route
+) -> Iterator[tuple[int, V]]:
+    bound = plan.bound(plugin, route.key)
+    addresses = [to_route(route.key)] if bound else []
+    if route.balancer is not None and (bound or plugin.push_scope == "all"):
+        addresses.append(EVERYWHERE)
+        if route.action:
+            addresses.append(to_action(route.action))
+    for address in addresses:
+        found = kept.get(address)
+        if found is not None:
+            yield found
+
+
+class PushStore:
+    """All pushed targets, groups and speeds."""
+
+    def __init__(self) -> None:
+        self._order = 0
+        self._targets: _Kept[Sequence[str]] = _Kept()
+        self._groups: _Kept[Mapping[str, Sequence[str]]] = _Kept()
+        self._speeds: dict[str, _Kept[Speed]] = {}
+
+    def keep_targets(self, plugin: PluginSpec, address: Address, targets: Sequence[str]) -> None:
+        """A flat list replaces the one before it."""
+        self._targets.keep(plugin, address, self._next(), targets)
+
+    def keep_groups(self, plugin: PluginSpec, address: Address, groups: Mapping[str, Sequence[str]]) -> None:
+        """A map of lists replaces the one before it."""
+        self._groups.keep(plugin, address, self._next(), groups)
+
+    def keep_speed(self, plugin: PluginSpec, address: Address, speed: Speed) -> None:
+        """A speed replaces the one before it of the same group key."""
+        self._speeds.setdefault(speed.group_key, _Kept()).keep(plugin, address, self._next(), speed)
+
+    def apply(self, plan: Plan, failed: Callable[[Route, Exception], None]) -> None:
+        """Give every balancer of a plan what was pushed for its route.
+
+        Args:
+            plan: the routes in force.
+            failed: told of a balancer that raised; the others get theirs all the same.
+        """
+        for route in plan.routes.values():
+            if route.balancer is None:
+                continue
+            targets = self._targets.latest(plan, route)
+            groups = self._groups.latest(plan, route)
+            try:
+                if targets is not None:
+                    route.balancer.set_targets(targets)
+                if groups is not None:
+                    route.balancer.set_groups(groups)
+            except Exception as error:
+                failed(route, error)
+
+    def speeds(self, plan: Plan) -> dict[str, dict[str, Speed]]:
+        """The speeds that hold, by route id and group key (empty: for the route itself)."""
+        found: dict[str, dict[str, Speed]] = {}
+        for group, kept in self._speeds.items():
+            for route in plan.routes.values():
+                speed = kept.latest(plan, route)
+                if speed is not None:
+                    found.setdefault(route.id, {})[group] = speed
+        return found
+
+    def prune(self, plan: Plan) -> None:
+        """Forget what came from plugins that are gone, or was pushed to routes that they are not bound to."""
+        self._targets.prune(plan)
+        self._groups.prune(plan)
+        for kept in self._speeds.values():
+            kept.prune(plan)
+        self._speeds = {group: kept for group, kept in self._speeds.items() if any(kept.values.values())}
+
+    def _next(self) -> int:
+        self._order += 1
+        return self._order
