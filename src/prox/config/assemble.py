@@ -6,13 +6,14 @@ put together, and nothing is said yet about what is inside the parts.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .document import Document, read_document
 from .files import reason
-from .invalid import suggestion
+from .invalid import shown, suggestion
 from .problem import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Part:
 class Assembly:
     """All parts of a configuration, the files and folders that were read, and what was wrong with those."""
 
+    start: Path | None = None
     services: dict[str, Part] = field(default_factory=dict)
     routes: dict[str, list[Part]] = field(default_factory=dict)
     named: dict[str, dict[str, Part]] = field(default_factory=lambda: {kind: {} for kind in NAMED})
@@ -73,7 +75,7 @@ class Assembly:
         """A finding about a place in the whole configuration, as in `("services", "web", "routes", 2)`."""
         part, rest = self._home(path)
         if part is None:
-            return Problem(severity, message)
+            return Problem(severity, message, self.start, hint=hint)
         return part.problem(severity, message, rest, hint)
 
     def _home(self, path: Path_) -> tuple[Part | None, Path_]:
@@ -109,6 +111,7 @@ class _Assembler:
         self._documents: dict[Path, Document | None] = {}
 
     def start(self, start: Path) -> None:
+        self.result.start = start
         if start.is_dir():
             self._add_folder(Part(Document({}, start), (), {}), start, (), named_by_user=True)
             return
@@ -150,7 +153,7 @@ class _Assembler:
             table[name] = part
             return True
         position = before.document.key_position(before.path)
-        where = f", in {before.document.file}:{position.line}" if position else ""
+        where = f" in {before.document.file}:{position.line}" if position else ""
         self._error(
             part, f'the {_KINDS[kind]} "{name}" is there twice: it is defined{where} already', at_key=True
         )
@@ -169,7 +172,7 @@ class _Assembler:
         for name in section.raw:
             part = section.inner(name)
             if not name or not name.isprintable():
-                self._error(part, f"{name!r} is no name", at_key=True)
+                self._error(part, f"{shown(name)} is no name", at_key=True)
             else:
                 members.append((name, part))
         return members
@@ -265,7 +268,7 @@ class _Assembler:
         if not part.raw or "\0" in part.raw:
             self._error(part, "the path is empty" if not part.raw else "a path can't hold a NUL character")
             return None
-        return Path(part.document.base, part.raw)
+        return Path(os.path.normpath(part.document.base / part.raw))
 
     def _include(self, named_by: Part, file: Path, trail: tuple[Path, ...]) -> Document | None:
         if file.resolve() in trail:

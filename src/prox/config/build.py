@@ -106,6 +106,10 @@ class Builder:
         """How many routes a service has, valid or not."""
         return len(self._assembly.routes[service])
 
+    def is_without_routes(self, service: str) -> bool:
+        """Whether a service has no routes at all, as opposed to none that are valid."""
+        return not self._assembly.services[service].raw.get("routes")
+
     def _build_service(self, name: str) -> None:
         routes = self.routes[name] = {}
         for index, part in enumerate(self._assembly.routes[name]):

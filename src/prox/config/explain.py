@@ -41,6 +41,20 @@ _BOUNDS = {
     "less_than": ("less than", "lt"),
 }
 
+# What these keys are called in the configurations of other proxies.
+_USUAL_NAMES = {
+    **dict.fromkeys(("host", "hosts", "server_name"), "domain"),
+    **dict.fromkeys(("backend", "to", "url", "proxy_pass"), "upstream"),
+    **dict.fromkeys(("address", "bind", "port"), "listen"),
+    **dict.fromkeys(("servers", "backends", "upstreams"), "targets"),
+    **dict.fromkeys(("directory", "folder"), "root"),
+    **dict.fromkeys(("middleware", "middlewares", "filters"), "plugins"),
+    **dict.fromkeys(("locations", "rules"), "routes"),
+    "body": "body_ref",
+    "code": "status",
+    "command": "path",
+}
+
 
 def explain(failure: ValidationError, part: Part, model: type[Model] | None) -> Iterable[Problem]:
     """The problems behind a failed validation of `part`; `model` is None for an action of any type."""
@@ -97,8 +111,8 @@ def _existing(raw: Any, path: Path_) -> Path_:
 def _say(error: ErrorDetails) -> tuple[str, str]:
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind in _WANTED:
-        if kind == "int_from_float":
-            return "must be a whole number", ""
+        if kind in {"int_type", "int_from_float"} and isinstance(given, float):
+            return f"must be a whole number, not {given:g}", ""
         hint = ""
         if isinstance(given, str) and kind in {"int_type", "float_type", "bool_type"}:
             hint = (
@@ -113,7 +127,7 @@ def _say(error: ErrorDetails) -> tuple[str, str]:
         return f"must be {_WANTED[kind]}, not {kind_of(given)}", hint
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return f"must be {words} {context[name]}", ""
+        return f"must be {words} {context[name]:.15g}", ""
     if kind == "literal_error":
         known = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
         wanted = _either(known)
@@ -141,7 +155,8 @@ def _hint_for_key(key: str, path: Path_, part: Part, model: type[Model] | None) 
         others = [f'"{name}"' for name, other in _ACTIONS.items() if key in keys_of(other)]
         if others:
             return f"it belongs to an action of type {' or '.join(others)}"
-    return suggestion(key, known)
+    usual = _USUAL_NAMES.get(key.lower())
+    return suggestion(key, known) or (f'here it is called "{usual}"' if usual in known else "")
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:

@@ -43,8 +43,15 @@ class AlreadyReportedError(InvalidError):
     """A reference to something whose own problems are reported where it is defined."""
 
 
+def shown(text: str) -> str:
+    """A text in quotation marks; what can't be printed is escaped."""
+    return f'"{text}"' if text.isprintable() else repr(text)
+
+
 def suggestion(given: str, known: Iterable[str]) -> str:
     """`did you mean "plugins"?` for the known name closest to `given`; empty when none is close."""
     by_lower = {name.lower(): name for name in known}
+    if not any(character.isalpha() for character in given):
+        return ""
     close = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.6)
     return f'did you mean "{by_lower[close[0]]}"?' if close else ""

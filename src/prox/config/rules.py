@@ -31,7 +31,7 @@ def doubts(builder: Builder) -> Iterator[Finding]:
     if builder.is_empty:
         yield "there are no services, so nothing is served", (), ""
     for name in builder.services:
-        if builder.route_count(name) == 0:
+        if builder.is_without_routes(name):
             yield "the service has no routes, so every request is answered with 404", ("services", name), ""
     for path, plugin in _plugins(builder):
         yield from _missing_program(path, plugin)

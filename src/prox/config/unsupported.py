@@ -118,8 +118,8 @@ def findings(config: Config) -> Iterator[Finding]:
 
 def _finding(severity: Severity, what: str, path: Path_) -> Finding:
     if severity == "error":
-        return Finding(severity, f"this version can't do {what} yet", path)
-    return Finding(severity, f"has no effect yet: {what}", path)
+        return Finding(severity, f"not available in this version: {what}", path)
+    return Finding(severity, f"has no effect in this version: {what}", path)
 
 
 def _tls_upstreams(route: Route, path: Path_) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from prox.config.addresses import ListenAddress, parse_listen
 from prox.config.durations import PATTERN, parse_duration
-from prox.config.invalid import InvalidError
+from prox.config.invalid import InvalidError, shown
 
 if TYPE_CHECKING:
     from .actions import Action
@@ -191,7 +191,13 @@ _OWN = frozenset(
 
 def _header_name(name: str) -> str:
     if _TOKEN.fullmatch(name) is None:
-        raise InvalidError(f"{name!r} is no header name")
+        raise InvalidError(f"{shown(name)} is no header name")
+    return name
+
+
+def _header_to_set(name: str) -> str:
+    if _header_name(name).lower() in _OWN:
+        raise InvalidError(f'the header "{name}" is made by prox and can\'t be set')
     return name
 
 
@@ -207,8 +213,6 @@ def _distinct_headers(headers: dict[str, str]) -> dict[str, str]:
     seen: dict[str, str] = {}
     for name in headers:
         lower = name.lower()
-        if lower in _OWN:
-            raise InvalidError(f'the header "{name}" is made by prox and can\'t be set', at=(name,))
         if lower in seen:
             raise InvalidError(f'the header "{name}" is there twice, as "{seen[lower]}" too', at=(name,))
         seen[lower] = name
@@ -217,5 +221,6 @@ def _distinct_headers(headers: dict[str, str]) -> dict[str, str]:
 
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Headers = Annotated[
-    dict[HeaderName, Annotated[str, AfterValidator(_header_value)]], AfterValidator(_distinct_headers)
+    dict[Annotated[str, AfterValidator(_header_to_set)], Annotated[str, AfterValidator(_header_value)]],
+    AfterValidator(_distinct_headers),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator
 from pydantic import ValidationInfo as Info
 
-from prox.config.invalid import InvalidError
+from prox.config.invalid import InvalidError, shown
 
 from .base import (
     SECRET,
@@ -73,7 +73,7 @@ def _argument(text: str) -> str:
 
 def _env_name(name: str) -> str:
     if _ENV_NAME.fullmatch(name) is None:
-        raise InvalidError(f"{name!r} is no name of an environment variable")
+        raise InvalidError(f"{shown(name)} is no name of an environment variable")
     return name
 
 
@@ -158,7 +158,11 @@ class PluginRef(Model):
 
 
 def _read_reference(value: object, info: Info) -> object:
-    return context_of(info).reference(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return context_of(info).reference(value)
+    if not isinstance(value, dict | PluginRef):
+        raise InvalidError("must be the name or the path of a plugin, or an object with a name")
+    return value
 
 
 PluginRefs = tuple[
