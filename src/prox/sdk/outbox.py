@@ -152,4 +152,6 @@ def _write(fd: int, data: bytes) -> None:
         try:
             rest = rest[os.write(fd, rest) :]
         except BlockingIOError:  # whoever started us made the pipe non-blocking
-            select.select([], [fd], [])
+            writable = select.poll()
+            writable.register(fd, select.POLLOUT)
+            writable.poll()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import select
 import signal
 import sys
 import threading
@@ -102,6 +103,8 @@ class Runtime:
             configuring = spawn(self._configure_all(), "configure")
             await self._stopping.wait()
             self._lines.put_nowait(None)
+            if listener:
+                listener.close()
             await asyncio.wait(
                 [configuring, spawn(server.drain(GRACE), "drain")], timeout=GRACE + BACKGROUND_GRACE
             )
@@ -150,7 +153,7 @@ class Runtime:
     def _read(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
         reader = LineReader()
         try:
-            while data := os.read(fd, 65536):
+            while data := _read_some(fd):
                 for line in reader.feed(data):
                     loop.call_soon_threadsafe(self._lines.put_nowait, line)
         except OSError as error:
@@ -213,6 +216,16 @@ class Runtime:
             await function()
         except Exception as error:
             self._log.failure("a background task failed", error, task=name)
+
+
+def _read_some(fd: int) -> bytes:
+    while True:
+        try:
+            return os.read(fd, 65536)
+        except BlockingIOError:  # whoever started us made the pipe non-blocking
+            readable = select.poll()
+            readable.register(fd, select.POLLIN)
+            readable.poll()
 
 
 def end_in(seconds: float) -> None:

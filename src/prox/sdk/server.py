@@ -71,6 +71,10 @@ class HookServer:
         task.add_done_callback(self.tasks.discard)
         return task
 
+    def disconnect_ended(self, _: asyncio.Task[None]) -> None:
+        """Count down an on_disconnect handler that ran beside the calls."""
+        self.disconnects -= 1
+
 
 class HookConnection(asyncio.Protocol):
     """One connection from prox's pool."""
@@ -153,18 +157,17 @@ class HookConnection(asyncio.Protocol):
     def _start(self, hook: Hook, call: Any, awaitable: Any) -> None:
         server = self._server
         if hook.type is HookType.ON_DISCONNECT and server.disconnects < DISCONNECTS_LIMIT:
-            server.run(hook, self._disconnect(hook, call, awaitable))
+            server.disconnects += 1
+            task = server.run(hook, self._disconnect(hook, call, awaitable))
+            task.add_done_callback(server.disconnect_ended)
         else:
             self._running = server.run(hook, self._finish(hook, call, awaitable))
 
     async def _disconnect(self, hook: Hook, call: Any, awaitable: Any) -> None:
-        self._server.disconnects += 1
         try:
             await awaitable
         except Exception as error:
             self._failed(hook, call, error)
-        finally:
-            self._server.disconnects -= 1
 
     async def _finish(self, hook: Hook, call: Any, awaitable: Any) -> None:
         """Wait for the handler, answer, and go on with the connection, all in the handler's own task."""

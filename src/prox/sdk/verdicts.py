@@ -37,9 +37,10 @@ def allow(
         group_key: all connections with this key share one cap.
 
     Raises:
-        TypeError: a header's name or value is no string.
+        TypeError: a header's name or value, the path or the group's key is no string.
         ValueError: a speed is negative or not finite.
     """
+    _check_text("path", path)
     speed = None
     if download_mbps or upload_mbps or group_key:
         speed = make_speed(download_mbps, upload_mbps, group_key)
@@ -89,7 +90,7 @@ def modify(
         remove: names of headers to remove; done before the others are set.
 
     Raises:
-        TypeError: a header's name or value is no string.
+        TypeError: a header's name or value is no string, or `remove` is a single string.
         ValueError: the status is out of range.
     """
     if status is not None:
@@ -103,6 +104,7 @@ def make_speed(download_mbps: float, upload_mbps: float, group_key: str) -> Spee
     Raises:
         ValueError: one is negative or not finite.
     """
+    _check_text("group_key", group_key)
     for rate in (download_mbps, upload_mbps):
         if not 0 <= rate < float("inf"):
             raise ValueError(f"{rate} Mbps is no speed")
@@ -118,6 +120,11 @@ def _check_status(status: int) -> None:
         raise ValueError(f"{status} is no status for an answer: it must be 200 to 599")
 
 
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is str, not {type(value).__name__}")
+
+
 def _strings(headers: Mapping[Any, Any] | None) -> dict[str, str]:
     if not headers:
         return {}
@@ -130,4 +137,7 @@ def _strings(headers: Mapping[Any, Any] | None) -> dict[str, str]:
 def _names(names: Iterable[str]) -> list[str]:
     if isinstance(names, str):
         raise TypeError("remove takes a list of header names, not one string")
-    return list(names)
+    names = list(names)
+    for name in names:
+        _check_text("the name of a header", name)
+    return names
