@@ -128,8 +128,8 @@ class Runtime:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         if interactive:
-            sys.stderr.write("This plugin speaks with prox on stdin and stdout. Ctrl-D or Ctrl-C ends it.\n")
             loop.add_signal_handler(signal.SIGINT, self._stop)
+            sys.stderr.write("This plugin speaks with prox on stdin and stdout. Ctrl-D or Ctrl-C ends it.\n")
         else:  # Ctrl-C in prox's terminal reaches the whole group; prox ends us by closing stdin
             loop.add_signal_handler(signal.SIGINT, lambda: None)
 
