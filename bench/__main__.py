@@ -53,6 +53,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds for each proxy (default 5; quick 2)")
     parser.add_argument("--seconds", type=int, help="length of a round (default 2; quick 1)")
     parser.add_argument("--quick", action="store_true", help="shorter and rougher; 256 MiB for 1 GiB")
+    parser.add_argument(
+        "--nice",
+        type=int,
+        default=0,
+        metavar="N",
+        help="priority of all, against a busy machine (-10: root only)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     args.parts = [*args.parts, *filter(None, args.only.split(","))] or list(PARTS)
@@ -111,6 +118,8 @@ def main() -> int:
         return 1
     cores = machine.cores()
     described = machine.describe()
+    if args.nice:
+        described["nice"] = str(os.nice(args.nice))
     os.sched_setaffinity(0, cores.others)
     machine.raise_file_limit()
     found: dict[str, object] = {"machine": described}

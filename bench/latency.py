@@ -37,12 +37,12 @@ def measured(peers: Sequence[Peer], wrk: Wrk, rounds: int, seconds: float) -> Se
     section.columns += ["without, p99 μs", "with, p99 μs", "added p99 (low to high)"]
     section.data["rate"] = rate
     found: dict[tuple[str, str, int], list[float]] = {}
-    queued = 0.0
+    queued = late = 0.0
     for _ in range(rounds):
         for peer in taking:
             for path in (_PLAIN, _HOOKED):
                 paced = drive(peer.port, path, b"ok", rate, seconds)
-                queued = max(queued, paced.queued)
+                queued, late = max(queued, paced.queued), max(late, paced.late)
                 for percent in _PERCENTS:
                     figures = found.setdefault((peer.name, path, percent), [])
                     figures.append(percentile(paced.latencies, percent) / 1e3)
@@ -62,7 +62,9 @@ def measured(peers: Sequence[Peer], wrk: Wrk, rounds: int, seconds: float) -> Se
                 "added": as_json(added),
             }
         section.rows.append(row)
-    section.data["queued"] = queued
+    section.data["queued"], section.data["late"] = queued, late
     if queued > 0.01:
         section.bar += f"\nOverloaded: up to {queued:.0%} of the requests waited for a connection"
+    if late > 0.005:
+        section.bar += f"\nDisturbed: up to {late:.1%} of the requests went out > 1 ms late; p99 says little"
     return section

@@ -22,14 +22,23 @@ from bench.processes import BenchError
 
 _WARM_UP = 0.1  # part of the time whose latencies are left out
 _PATIENCE_NS = 2_000_000_000
+_LATE_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """Latencies in ns, ascending; the part of the requests that had to wait for a connection."""
+    """What was found.
+
+    Attributes:
+        latencies: In ns, ascending.
+        queued: The part of the requests that had to wait for a connection.
+        late: The part that fell due more than 1 ms before the generator got its core to send it: other programs
+            had it meanwhile, and they delayed the proxy's neighbours too.
+    """
 
     latencies: list[int]
     queued: float
+    late: float
 
 
 def _request(port: int, path: str) -> bytes:
@@ -89,12 +98,13 @@ def _run(
     heads: dict[int, bytes] = {}
     waiting: deque[int] = deque()
     latencies: list[int] = []
-    queued = count = 0
+    queued = late = count = 0
     wake = [poller.fileno()]
     while True:
         now = clock()
         while due <= now and due < last:
             count += 1
+            late += now - due > _LATE_NS
             if idle:
                 connection = idle.popleft()
                 sent[connection.fileno()] = clock()
@@ -135,4 +145,4 @@ def _run(
             else:
                 idle.append(sockets[number])
     latencies.sort()
-    return Paced(latencies, queued / max(1, count))
+    return Paced(latencies, queued / max(1, count), late / max(1, count))

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _RATE = 100  # samples a second; each stops the process for some ms while its C stack is read
 
+_ALL = 0.97  # functions with a larger share lead to the loop and say nothing
+
 
 def _said(one: Sample) -> str:
     spent = f"{one.spent.user / one.requests * 1e6:.1f} + {one.spent.system / one.requests * 1e6:.1f}"
@@ -49,7 +51,7 @@ def _spied(peer: Peer, load: Callable[[], Sample], args: argparse.Namespace, fol
     if spy is None:
         raise BenchError("py-spy is missing: .venv/bin/pip install py-spy, or --tool cprofile")
     stacks = folder / "stacks"
-    command = [spy, "record", "--native", "--pid", str(peer.child.pid), "--rate", str(_RATE)]
+    command = [spy, "record", "--native", "--threads", "--pid", str(peer.child.pid), "--rate", str(_RATE)]
     command += ["--duration", str(args.seconds), "--format", "raw", "--output", str(stacks)]
     if args.flame:
         command[command.index("raw")] = "flamegraph"
@@ -74,15 +76,19 @@ def _print_shares(stacks: str, lines: int) -> None:
     for line in stacks.splitlines():
         stack, _, number = line.rpartition(" ")
         count = int(number)
+        thread, *stack_frames = stack.split(";")
+        if not thread.endswith("MainThread"):
+            continue  # sleeps; a native stack hides that
         # Without the line number: a function is looked for, not a line of it.
-        frames = [frame.rpartition(":")[0] + ")" if ":" in frame else frame for frame in stack.split(";")]
+        frames = [frame.rpartition(":")[0] + ")" if ":" in frame else frame for frame in stack_frames]
         total += count
         own[frames[-1]] += count
         below.update(dict.fromkeys(frames, count))
     for title, counter in (("itself", own), ("with all that it called", below)):
         print(f"\n% of {total:,} samples, {title}")
-        for frame, count in counter.most_common(lines):
-            print(f"{count / total:6.1%}  {frame}")
+        shares = [(frame, count / total) for frame, count in counter.most_common()]
+        for frame, share in [one for one in shares if one[1] < _ALL][:lines]:
+            print(f"{share:6.1%}  {frame}")
 
 
 def _counted(stats: Path, one: Sample, lines: int) -> None:
