@@ -110,7 +110,7 @@ class PluginDriver:
         env: Mapping[str, str] | None = None,
         own_directory: bool = True,
         python: str = sys.executable,
-        flags: tuple[str, ...] = ("-X", "dev", "-W", "error"),
+        flags: tuple[str, ...] = ("-W", "error"),
     ) -> None:
         self.directory = directory
         if isinstance(source, Path):
