@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from prox.config.addresses import check_host, split_host_port
 from prox.config.invalid import InvalidError, suggestion
-from prox.config.upstreams import check_l4_upstream, check_upstream, is_plain
+from prox.config.upstreams import TARGET, check_l4_upstream, check_upstream, is_plain, template_names
 
 from .base import (
     SECRET,
@@ -170,6 +170,9 @@ class ProxyAction(_Action):
     def _answers_requests(cls, fallback: "Action | None") -> "Action | None":
         if isinstance(fallback, PassAction):
             raise InvalidError('a fallback answers a request, which "pass" can\'t')
+        if isinstance(fallback, ProxyAction) and TARGET in template_names(fallback.upstream):
+            which = f'the upstream of action "{fallback.name}"' if fallback.name else "the upstream"
+            raise InvalidError(f'{which} holds "{{target}}", and a fallback has no target', at=("upstream",))
         return fallback
 
     @field_validator("tls")

@@ -65,45 +65,42 @@ def _balancer_fits(action: Action, balancer: "Balancer | None") -> Iterator[Inva
 
 def _template_fits(action: ProxyAction | PassAction, route: Mapping[str, Any]) -> Iterator[InvalidError]:
     variables: Mapping[str, str] = route["set"]
-    unknown = list(_unknown_names(action, variables, allow_target=True))
-    yield from unknown
     balancer: Balancer | None = route.get("balancer")
-    if not unknown and (balancer is not None or TARGET not in template_names(action.upstream)):
-        yield from _rendered(action, variables, balancer)
+    yield from _finished(action, variables, balancer)
     at: tuple[str | int, ...] = ()
+    owner = ""  # what a named action holds is not written here: its problems stay where the route names it
     while isinstance(action, ProxyAction) and isinstance(action.fallback, ProxyAction):
-        at = (*at, "fallback") if not action.name else ()
+        owner = action.name or owner
+        at = at if owner else (*at, "fallback")
         action = action.fallback
-        wrong = list(_unknown_names(action, variables, allow_target=False))
-        if not wrong and template_names(action.upstream):
-            wrong = list(_rendered(action, variables, None))
-        for error in wrong:
-            yield InvalidError(error.message, error.hint, (*at, *error.at))
+        for error in _finished(action, variables, None):
+            message = f'in action "{owner}": {error.message}' if owner and not action.name else error.message
+            yield InvalidError(message, error.hint, at if owner or action.name else (*at, *error.at))
 
 
-def _unknown_names(
-    action: ProxyAction | PassAction, variables: Mapping[str, str], *, allow_target: bool
+def _finished(
+    action: ProxyAction | PassAction, variables: Mapping[str, str], balancer: "Balancer | None"
 ) -> Iterator[InvalidError]:
-    at = ("upstream",) if not action.name else ()
-    for name in dict.fromkeys(template_names(action.upstream)):
-        if name == TARGET:
-            if not allow_target:
-                yield InvalidError(
-                    f'{_upstream_of(action)} holds "{{target}}", and a fallback has no target', "", at
-                )
-        elif name not in variables:
-            hint = suggestion(name, [*variables, TARGET])
-            yield InvalidError(
-                f'{_upstream_of(action)} holds "{{{name}}}", which the route does not set', hint, at
-            )
+    """Whether every name has a value, and the text with the values is an upstream."""
+    names = dict.fromkeys(template_names(action.upstream))
+    unknown = [name for name in names if name != TARGET and name not in variables]
+    for name in unknown:
+        message = f'{_upstream_of(action)} holds "{{{name}}}", which the route does not set'
+        yield InvalidError(
+            message, suggestion(name, [*variables, TARGET]), () if action.name else ("upstream",)
+        )
+    if TARGET not in names:
+        balancer = None
+    elif balancer is None:
+        return
+    if names and not unknown:
+        yield from _rendered(action, variables, balancer)
 
 
 def _rendered(
     action: ProxyAction | PassAction, variables: Mapping[str, str], balancer: "Balancer | None"
 ) -> Iterator[InvalidError]:
     """The finished upstream must be one, for each target; for targets still to be pushed, with or without port."""
-    if not template_names(action.upstream):
-        return
     targets = balancer.targets if balancer is not None else ()
     for index, target in enumerate(targets):
         try:
