@@ -10,9 +10,8 @@ from .codec.body import LAST_CHUNK, chunk
 from .codec.errors import BadMessageError
 from .codec.fields import Headers
 from .codec.request import RequestHead
-from .codec.target import Target
 from .dates import http_date
-from .exchange import Client, Exchange, phrase
+from .exchange import Exchange, phrase
 
 if TYPE_CHECKING:
     from .server import ServerConnection
@@ -36,36 +35,23 @@ _STRIPPED = frozenset(
 )
 
 
-class Http1Exchange(Exchange):
-    """One request on an HTTP/1.1 connection, and its answer."""
+class Http1Exchange(RequestHead, Exchange):
+    """One request on an HTTP/1.1 connection, which is its own head, and its answer."""
 
-    def __init__(
-        self,
-        connection: ServerConnection,
-        request: RequestHead,
-        target: Target,
-        client: Client,
-        started: float,
-    ) -> None:
-        self._connection = connection
-        self._minor = request.minor
-        self._head = b""
-        self._chunked = False
-        self._bodiless = False
-        self.method = request.method
-        self.target = target
-        self.protocol = _PROTOCOLS[request.minor]
-        self.headers = request.headers
-        self.dropped = request.dropped
-        self.forwarded_for = request.forwarded_for
-        self.expects_continue = request.expects_continue
-        self.client = client
-        self.started = started
+    connection: ServerConnection
+    _head: bytes = b""
+    _chunked: bool = False
+    _bodiless: bool = False
+
+    @property
+    def protocol(self) -> str:
+        """See Exchange."""
+        return _PROTOCOLS[self.minor]
 
     def read_from(self, source: Source | None) -> None:
         """See Exchange."""
         self.source = source
-        if source is not None and self._connection.write_paused:
+        if source is not None and self.connection.write_paused:
             source.pause()
 
     def begin(
@@ -79,26 +65,28 @@ class Http1Exchange(Exchange):
     ) -> None:
         """See Exchange. The head waits for the first bytes of the body."""
         self.status = status
-        kinds = fields.KINDS
+        kind_of = fields.KINDS.get
         parts = [_status_line(status, reason_phrase)]
         for name, value in headers:
-            if kinds[name] in _STRIPPED or (dropped and fields.folded_name(name) in dropped):
+            if kind_of(name) != 0 and fields.kind(name) in _STRIPPED:
+                continue
+            if dropped and fields.folded_name(name) in dropped:
                 continue
             parts += (name, b": ", value, b"\r\n")
-        close = self._connection.closes_after(self)
+        close = self.connection.closes_after(self)
         self._bodiless = self.method == "HEAD" or status in {204, 304}
         if length is not None:
             if status != 204:
                 parts.append(b"Content-Length: %d\r\n" % length)
         elif not self._bodiless:
-            if self._minor:
+            if self.minor:
                 self._chunked = True
                 parts.append(b"Transfer-Encoding: chunked\r\n")
             else:
-                close = self._connection.close_after_answer()
+                close = self.connection.close_after_answer()
         if close:
             parts.append(b"Connection: close\r\n\r\n")
-        elif self._minor:
+        elif self.minor:
             parts.append(b"\r\n")
         else:
             parts.append(b"Connection: keep-alive\r\n\r\n")
@@ -111,7 +99,7 @@ class Http1Exchange(Exchange):
         self.bytes_out += len(data)
         if self._chunked:
             data = chunk(data)
-        transport = self._connection.transport
+        transport = self.connection.transport
         head = self._head
         if head:
             self._head = b""
@@ -128,7 +116,7 @@ class Http1Exchange(Exchange):
         self.bytes_out += len(data)
         if self._chunked:
             data = chunk(data) + LAST_CHUNK if data else LAST_CHUNK
-        transport = self._connection.transport
+        transport = self.connection.transport
         head = self._head
         if head:
             self._head = b""
@@ -140,13 +128,13 @@ class Http1Exchange(Exchange):
         elif data:
             transport.write(data)
         self.ended = True
-        self._connection.answer_ended()
+        self.connection.answer_ended()
 
     def flush(self) -> None:
         """Send the head although no byte of the body has come: the upstream may let the client wait for it."""
         if self._head and not self.broken:
             head, self._head = self._head, b""
-            self._connection.transport.write(head)
+            self.connection.transport.write(head)
 
     def fail(self, error: Exception) -> None:
         """See Exchange: the body stays unfinished; a reset where the end of the connection would be its end."""
@@ -155,20 +143,19 @@ class Http1Exchange(Exchange):
         self.reason = self.reason or getattr(error, "kind", "internal_error")
         self.flush()
         self.broken = True
-        self._connection.break_answer(reset=not self._chunked and self._minor == 0)
+        self.connection.break_answer(reset=not self._chunked and self.minor == 0)
 
     def drop(self) -> None:
         """See Exchange."""
         self.broken = True
-        self._connection.break_answer(reset=False)
+        self.connection.break_answer(reset=False)
 
     def interim(self, status: int, headers: Headers, reason_phrase: bytes | None = None) -> None:
         """See Exchange."""
-        if not self._minor or self.status or self.broken:
+        if not self.minor or self.status or self.broken:
             return
-        kinds = fields.KINDS
-        kept = [(name, value) for name, value in headers if kinds[name] not in _STRIPPED]
-        self._connection.transport.write(fields.join_headers(_status_line(status, reason_phrase), kept))
+        kept = [(name, value) for name, value in headers if fields.kind(name) not in _STRIPPED]
+        self.connection.transport.write(fields.join_headers(_status_line(status, reason_phrase), kept))
         if status == 100:
             self.expects_continue = False
 

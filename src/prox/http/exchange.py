@@ -11,12 +11,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from .codec.fields import Headers
+from .codec.response import ResponseHead
 from .codec.target import Target
 from .dates import http_date
 
 if TYPE_CHECKING:
     from .body import RequestBody
-    from .streams import Source
+    from .streams import Sink, Source
 
 
 class Client:
@@ -92,6 +93,18 @@ class Answer(ABC):
     def flush(self) -> None:
         """Send the head now, although no byte of the body has come."""
 
+    def take_interim(self, head: ResponseHead) -> None:
+        """Pass on an upstream's 1xx head."""
+        self.interim(head.status, head.headers, head.reason)
+
+    def take(self, head: ResponseHead) -> Sink:
+        """Pass on an upstream's final head; returns where its body goes."""
+        length: int | None = head.length
+        if head.length <= 0:
+            length = head.content_length if head.length == 0 else None
+        self.begin(head.status, head.headers, length, dropped=head.dropped, reason_phrase=head.reason)
+        return self
+
     def respond(self, method: str, status: int, headers: Headers, body: bytes = b"") -> None:
         """Answer a request of `method` with a whole message that prox holds itself."""
         self.begin(status, [(b"Date", http_date()), *headers], len(body))
@@ -106,7 +119,6 @@ class Exchange(Answer):
         target: the request target taken apart.
         host: the host asked for: lower case, without port; empty where the client named none.
         authority: host and port as the client wrote them.
-        protocol: as hooks get it, `HTTP/1.1`.
         headers: all headers as they came.
         dropped: folded names of headers that Connection declared hop-by-hop.
         forwarded_for: X-Forwarded-For as the client sent it.
@@ -126,20 +138,24 @@ class Exchange(Answer):
     target: Target
     host: str
     authority: bytes
-    protocol: str
     headers: Headers
-    dropped: frozenset[bytes]
-    forwarded_for: bytes
     client: Client
     started: float
-    body: RequestBody | None = None
+    dropped: frozenset[bytes] = frozenset()
+    forwarded_for: bytes = b""
     expects_continue: bool = False
+    body: RequestBody | None = None
     status: int = 0
     bytes_out: int = 0
     ended: bool = False
     broken: bool = False
     reason: str = ""
     source: Source | None = None
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """As hooks get it, `HTTP/1.1`."""
 
     @abstractmethod
     def drop(self) -> None:

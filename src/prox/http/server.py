@@ -19,7 +19,7 @@ from .answer import Http1Exchange, refusal
 from .body import RequestBody
 from .codec.body import ChunkedDecoder, Decoder, LengthDecoder
 from .codec.errors import BadMessageError
-from .codec.request import RequestHead, RequestParser
+from .codec.request import RequestParser
 from .codec.target import parse_target, split_host
 from .exchange import Client, Exchange
 from .watch import NEVER, Watch
@@ -64,7 +64,7 @@ class Entry:
     def __init__(self, handler: Handler, tuning: Tuning) -> None:
         self.handler = handler
         self.tuning = tuning
-        self.parser = RequestParser()
+        self.parser = RequestParser(Http1Exchange)
         self.connections: set[ServerConnection] = set()
         self.closing = False
         self._empty: asyncio.Event | None = None
@@ -136,7 +136,7 @@ class ServerConnection(asyncio.Protocol):
         self._deadline = 0.0
         self._buffer = b""
         self._exchange: Http1Exchange | None = None
-        self._flow: Flow | None = None
+        self._flow = Flow(self._flow_ended)
         self._decoder: Decoder | None = None
         self._body: RequestBody | None = None
         self._close = False
@@ -265,45 +265,47 @@ class ServerConnection(asyncio.Protocol):
                 if not self._is_serving():  # the body's first bytes were refused
                     self._starting = False
                     return
-            self._flow = flow = Flow(entry.handler.handle(exchange), self._flow_ended)
-            flow.start()
+            self._flow.run(entry.handler.handle(exchange))
             self._starting = False
             if self._is_serving() or not self._buffer:
                 return
             data, self._buffer = self._buffer, b""
 
     def _open(self, head: bytes) -> Http1Exchange:
-        tuning = self._entry.tuning
+        entry = self._entry
+        tuning = entry.tuning
         if len(head) > tuning.max_header_bytes:
             raise BadMessageError("request head too large", 431, "header_size")
-        request = self._entry.parser.parse(head, tuning.max_header_count)
-        if len(request.target) > tuning.max_target_bytes:
+        exchange = entry.parser.parse(head, tuning.max_header_count)
+        request_target = exchange.request_target
+        if len(request_target) > tuning.max_target_bytes:
             raise BadMessageError("request target too long", 414, "target_size")
         self._in_head = False
         self._served += 1
-        close = request.close or self._entry.closing or self._close
-        if close or self._served == tuning.max_requests_per_connection:
+        if exchange.close or entry.closing or self._served == tuning.max_requests_per_connection:
             self._close = True
-        target = parse_target(request.method, request.target)
-        exchange = Http1Exchange(self, request, target, self.client, self._loop.time())
-        authority = request.host or b""
+        exchange.connection = self
+        exchange.client = self.client
+        exchange.started = self._loop.time()
+        exchange.target = target = parse_target(exchange.method, request_target)
+        authority = exchange.host_header or b""
         if target.authority is not None:
             # RFC 9112 section 3.2.2: Host must repeat the URL's authority; it is what routes and guards go by.
-            if request.host is not None and request.host.lower() != target.authority.lower():
+            if authority.lower() != target.authority.lower() and exchange.host_header is not None:
                 raise BadMessageError("Host differs from the absolute URL")
             authority = target.authority
         exchange.authority = authority
         exchange.host = split_host(authority)
-        if request.length:
-            self._open_body(exchange, request)
+        if exchange.length:
+            self._open_body(exchange)
         return exchange
 
-    def _open_body(self, exchange: Http1Exchange, request: RequestHead) -> None:
+    def _open_body(self, exchange: Http1Exchange) -> None:
         tuning = self._entry.tuning
-        if tuning.max_body_bytes and request.length > tuning.max_body_bytes:
+        if tuning.max_body_bytes and exchange.length > tuning.max_body_bytes:
             raise BadMessageError("request body too large", 413, "body_size")
-        self._decoder = LengthDecoder(request.length) if request.length > 0 else ChunkedDecoder()
-        self._body = exchange.body = RequestBody(self, request.length)
+        self._decoder = LengthDecoder(exchange.length) if exchange.length > 0 else ChunkedDecoder()
+        self._body = exchange.body = RequestBody(self, exchange.length)
         self._paused_for = 0.0
         self._paused_at = None
         if tuning.read_timeout is not None and self._watch is not None:
@@ -360,7 +362,6 @@ class ServerConnection(asyncio.Protocol):
         self._advance()
 
     def _flow_ended(self, error: BaseException | None) -> None:
-        self._flow = None
         exchange = self._exchange
         if exchange is None:
             return
@@ -378,7 +379,7 @@ class ServerConnection(asyncio.Protocol):
     def _advance(self) -> None:
         """Go on to the next request when this exchange is over on every side."""
         exchange = self._exchange
-        if exchange is None or self._flow is not None or not exchange.ended:
+        if exchange is None or not exchange.ended or self._flow.running:
             return
         if self._decoder is not None:
             assert self._body is not None
@@ -451,12 +452,11 @@ class ServerConnection(asyncio.Protocol):
             exchange.reason = exchange.reason or "client_aborted"
         if body is not None:
             body.break_off(ConnectionResetError("the client went away"))
-        if self._flow is not None:
-            self._flow.cancel()
+        self._flow.cancel()
 
     def _break_request(self, error: BadMessageError) -> None:
         """The request turned out malformed, too large or too slow while it was served."""
-        exchange, body, flow = self._exchange, self._body, self._flow
+        exchange, body = self._exchange, self._body
         self._decoder = None
         self._close = True
         if exchange is not None and not exchange.ended:
@@ -469,8 +469,7 @@ class ServerConnection(asyncio.Protocol):
         self._linger()
         if body is not None:
             body.break_off(error)
-        if flow is not None:
-            flow.cancel()
+        self._flow.cancel()
 
     def _refuse(self, error: BadMessageError) -> None:
         """Answer a message that never became an exchange, and end the connection."""

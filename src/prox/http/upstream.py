@@ -33,10 +33,10 @@ _parser = ResponseParser()
 class Receiver(Protocol):
     """Takes an answer."""
 
-    def interim(self, head: ResponseHead) -> None:
+    def take_interim(self, head: ResponseHead) -> None:
         """A 1xx head came."""
 
-    def head(self, head: ResponseHead) -> Sink:
+    def take(self, head: ResponseHead) -> Sink:
         """The final head came: returns where its body goes."""
 
 
@@ -144,7 +144,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         self._interims = 0
         self.error = None
-        self.finished = Completion()
+        self.finished.reset()
         self.used += 1
 
     def _await_head(self) -> None:
@@ -243,7 +243,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._interims += 1
             if head.status == 101 or self._interims > _MAX_INTERIM:
                 raise BadMessageError("an unasked 101, or too many interim answers")
-            receiver.interim(head)
+            receiver.take_interim(head)
             if self._receiver is not receiver:
                 return
             if not rest:
@@ -253,7 +253,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep = not head.close
         length = head.length
         if length >= 0:
-            self._sink = sink = receiver.head(head)
+            self._sink = sink = receiver.take(head)
             if length == len(rest):  # the whole answer in one read
                 self._over(None)
                 sink.end(rest)
@@ -268,7 +268,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.finished.set()
                 return
         else:
-            self._sink = receiver.head(head)
+            self._sink = receiver.take(head)
             self._decoder = ChunkedDecoder() if length == CHUNKED else CloseDecoder()
             assert length in {CHUNKED, UNTIL_CLOSE}
         if rest:

@@ -39,7 +39,7 @@ class _Skipped(dict[bytes, bool]):
         self._replaced = frozenset(replaced)
 
     def __missing__(self, name: bytes) -> bool:
-        skipped = fields.KINDS[name] in _NEVER_FORWARDED or fields.folded_name(name) in self._replaced
+        skipped = fields.kind(name) in _NEVER_FORWARDED or fields.folded_name(name) in self._replaced
         if len(self) < _MAX_REMEMBERED:
             self[name] = skipped
         return skipped
@@ -83,7 +83,9 @@ class HeadBuilder:
             b"\r\n",
         ]
         skipped = self._skipped
-        dropped = exchange.dropped | routed.route.own_headers
+        dropped = exchange.dropped
+        if routed.route.own_headers:
+            dropped |= routed.route.own_headers
         fixed = self._fixed
         forwarded = self._plain
         own: frozenset[bytes] = frozenset()
@@ -167,7 +169,7 @@ class HeadBuilder:
         kept: dict[bytes, bytes] = {}
         if trusted:
             for name, value in routed.exchange.headers:
-                if fields.KINDS[name] == fields.FORWARDED_OTHER:
+                if fields.kind(name) == fields.FORWARDED_OTHER:
                     kept.setdefault(name.lower(), value)
         for line in b"".join(lines).split(b"\r\n")[:-1]:
             name = line.partition(b":")[0]

@@ -61,8 +61,8 @@ class HeldAnswer(Answer):
         """See Answer: asks, and keeps everything until there is an answer."""
         if self._source is not None:
             self._source.pause()
-        self._flow = Flow(self._ask(status, headers, length, dropped, reason_phrase), self._asked)
-        self._flow.start()
+        self._flow = Flow(self._asked)
+        self._flow.run(self._ask(status, headers, length, dropped, reason_phrase))
 
     async def _ask(
         self,

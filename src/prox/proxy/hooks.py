@@ -34,10 +34,9 @@ def text_of(value: bytes) -> str:
 
 def first_values(headers: Headers, hidden: frozenset[bytes] = frozenset()) -> dict[str, str]:
     """Canonical names to first values, without Host and the `hidden` (folded) names."""
-    kinds = fields.KINDS
     shown: dict[str, str] = {}
     for name, value in headers:
-        if kinds[name] == fields.HOST or (hidden and fields.folded_name(name) in hidden):
+        if fields.kind(name) == fields.HOST or (hidden and fields.folded_name(name) in hidden):
             continue
         shown.setdefault(canonical_name(name), text_of(value.strip(b" \t")))
     return shown

@@ -57,25 +57,20 @@ class Pipeline:
         target = exchange.target
         path = target.path
         if exchange.method == "CONNECT":
-            exchange.refuse(501, reason="unknown_method")
-        elif not self._pass_dot_segments and "." in path and has_dot_segments(path):
-            exchange.refuse(400, "path with . or .. segments", reason="dot_segments")
-        else:
-            match = self._table.match(exchange.host, path, exchange.method, target.authority is not None)
-            if match is not None:
-                await self._handle_routed(exchange, match)
-                return
-            exchange.refuse(404, reason="no_route")
-        self.counters.request(exchange.status, self._seconds(exchange), 0, exchange.bytes_out)
-
-    async def _handle_routed(self, exchange: Exchange, match: Match[Route]) -> None:
+            self._refuse(exchange, 501, "unknown_method")
+            return
+        if "." in path and not self._pass_dot_segments and has_dot_segments(path):
+            self._refuse(exchange, 400, "dot_segments")
+            return
+        match = self._table.match(exchange.host, path, exchange.method, target.authority is not None)
+        if match is None:
+            self._refuse(exchange, 404, "no_route")
+            return
         route = match.value
-        client_ip, client_address = self._addresses.of(exchange.client, exchange.forwarded_for)
-        routed = Routed(exchange, route, match, client_ip, client_address)
-        balancer = route.balancer
+        routed = Routed(exchange, route, match)
         try:
-            if balancer is not None:
-                routed.target = balancer.pick(match.key)
+            if route.balancer is not None:
+                routed.target = route.balancer.pick(match.key)
             if route.guarded:
                 await self._serve_guarded(routed)
             else:
@@ -90,10 +85,16 @@ class Pipeline:
                 routed.target.release()
             self._log(routed)
 
+    def _refuse(self, exchange: Exchange, status: int, reason: str) -> None:
+        """Refuse what no route took."""
+        exchange.refuse(status, reason=reason)
+        self.counters.request(status, self._seconds(exchange), 0, exchange.bytes_out)
+
     # Hooks.
 
     async def _serve_guarded(self, routed: Routed) -> None:
         route = routed.route
+        self._tell_client(routed)
         info = await hooks.request_info(routed)
         if routed.exchange.body is not None and routed.exchange.body.error is not None:
             return
@@ -203,6 +204,10 @@ class Pipeline:
         routed.answer = held
         return held
 
+    def _tell_client(self, routed: Routed) -> None:
+        exchange = routed.exchange
+        routed.client_ip, routed.client_address = self._addresses.of(exchange.client, exchange.forwarded_for)
+
     # The end.
 
     def _log(self, routed: Routed) -> None:
@@ -214,6 +219,8 @@ class Pipeline:
         log = route.access_log
         if log is None:
             return
+        if not routed.client_address:
+            self._tell_client(routed)
         record = routed.record
         log.write(
             AccessRecord(

@@ -91,7 +91,7 @@ class Routed:
         answer: where the action writes; not the exchange itself where a hook sees the answer first.
         match: which route and what its patterns captured.
         target: the balancer's choice.
-        client_ip: whose request it is.
+        client_ip: whose request it is; told where a plugin or a log asks.
         client_address: the same with the port.
         upstream: the address that was asked, for the log.
         headers: what plugins set on the upstream's request.
@@ -102,37 +102,19 @@ class Routed:
         stage: how many fallbacks stand before the action that serves it.
     """
 
-    __slots__ = (
-        "answer",
-        "client_address",
-        "client_ip",
-        "exchange",
-        "headers",
-        "hook_seconds",
-        "match",
-        "path",
-        "record",
-        "route",
-        "stage",
-        "strip_query",
-        "target",
-        "upstream",
-    )
+    client_ip: str = ""
+    client_address: str = ""
+    target: Target | None = None
+    upstream: str = ""
+    headers: Headers = ()  # type: ignore[assignment] # empty, and never changed in place
+    path: str = ""
+    strip_query: bool = False
+    record: HookRecord | None = None
+    hook_seconds: float = 0.0
+    stage: int = 0
 
-    def __init__(
-        self, exchange: Exchange, route: Route, match: Match[Route], client_ip: str, client_address: str
-    ) -> None:
+    def __init__(self, exchange: Exchange, route: Route, match: Match[Route]) -> None:
         self.exchange = exchange
         self.answer: Answer = exchange
         self.route = route
         self.match = match
-        self.target: Target | None = None
-        self.client_ip = client_ip
-        self.client_address = client_address
-        self.upstream = ""
-        self.headers: Headers = []
-        self.path = ""
-        self.strip_query = False
-        self.record: HookRecord | None = None
-        self.hook_seconds = 0.0
-        self.stage = 0

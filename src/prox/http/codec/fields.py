@@ -74,14 +74,25 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class _Kinds(dict[bytes, int]):
-    """Names as peers write them, to what they mean: filled as they come, up to a bound that no peer can exceed."""
+KINDS: dict[bytes, int] = {}
+"""What a header of a name, spelled as peers spell it, means to a proxy; names not met yet are asked of `learn`.
 
-    def __missing__(self, name: bytes) -> int:
-        found = _kind(name)
-        if len(self) < _MAX_REMEMBERED:
-            self[name] = found
-        return found
+A plain dict, filled as names come up to a bound that no peer can exceed: the cheapest look-up there is.
+"""
+
+
+def learn(name: bytes) -> int:
+    """What a name means that is not in KINDS yet; it is kept there while there is room."""
+    found = _kind(name)
+    if len(KINDS) < _MAX_REMEMBERED:
+        KINDS[name] = found
+    return found
+
+
+def kind(name: bytes) -> int:
+    """What a header of this name means, off the hot path."""
+    found = KINDS.get(name)
+    return learn(name) if found is None else found
 
 
 def _kind(name: bytes) -> int:
@@ -94,10 +105,6 @@ def _kind(name: bytes) -> int:
         return UNDERSCORED_FRAMING
     # Servers behind CGI read X_Forwarded_For as X-Forwarded-For: it must not slip past the one that prox sets.
     return alias if alias in {FORWARDED_FOR, FORWARDED_OTHER} else ORDINARY
-
-
-KINDS = _Kinds()
-"""What a header of a name, in any case, means to a proxy: `KINDS[name]`, one look-up in a dict."""
 
 
 @lru_cache(maxsize=4096)

@@ -8,6 +8,8 @@ nothing between messages and one parser serves all connections of a process.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import httptools
 
@@ -63,10 +65,10 @@ class RequestHead:
 
     Attributes:
         method: registered method, upper case.
-        target: the request target as it was sent.
+        request_target: as it was sent.
         minor: the minor version, 0 or 1.
         headers: all headers as they came.
-        host: the Host value, None where an HTTP/1.0 client sent none.
+        host_header: the Host value, None where an HTTP/1.0 client sent none.
         length: body bytes to come, 0 for none, CHUNKED for a chunked body.
         has_length: whether a Content-Length was there (0 is said too).
         close: whether the connection ends after this exchange.
@@ -75,38 +77,31 @@ class RequestHead:
         forwarded_for: the X-Forwarded-For values, joined.
     """
 
-    __slots__ = (
-        "close",
-        "dropped",
-        "expects_continue",
-        "forwarded_for",
-        "has_length",
-        "headers",
-        "host",
-        "length",
-        "method",
-        "minor",
-        "target",
-    )
-
-    def __init__(self, method: str, target: bytes, minor: int, headers: Headers) -> None:
-        self.method = method
-        self.target = target
-        self.minor = minor
-        self.headers = headers
-        self.host: bytes | None = None
-        self.length = 0
-        self.has_length = False
-        self.close = minor == 0
-        self.expects_continue = False
-        self.dropped: frozenset[bytes] = frozenset()
-        self.forwarded_for = b""
+    method: str
+    request_target: bytes
+    minor: int
+    headers: Headers
+    host_header: bytes | None = None
+    length: int = 0
+    has_length: bool = False
+    close: bool = False
+    expects_continue: bool = False
+    dropped: frozenset[bytes] = frozenset()
+    forwarded_for: bytes = b""
 
 
-class RequestParser:
-    """Reads whole request heads, one after the other."""
+Head = TypeVar("Head", bound=RequestHead)
 
-    def __init__(self) -> None:
+
+class RequestParser(Generic[Head]):
+    """Reads whole request heads, one after the other.
+
+    Args:
+        make: makes the object that a head's attributes are set on, so that a connection's exchange is its own head.
+    """
+
+    def __init__(self, make: Callable[[], Head]) -> None:
+        self._make = make
         self._headers: Headers = []
         self._complete = False
         self._parser: httptools.HttpRequestParser
@@ -120,17 +115,17 @@ class RequestParser:
         """Called by httptools."""
         self._complete = True
 
-    def parse(self, head: bytes, max_headers: int = 100) -> RequestHead:
+    def parse(self, head: bytes, max_headers: int = 100) -> Head:
         """Read one head, from its request line to its empty line.
 
         Raises:
             BadMessageError: with the status that the client deserves.
         """
-        method, target, minor = _request_line(head)
+        request = self._make()
+        _request_line(request, head)
         headers: Headers = []
-        self._headers = headers
+        self._headers = request.headers = headers
         self._complete = False
-        request = RequestHead(method, target, minor, headers)
         try:
             self._parser.feed_data(head)
             _interpret(request, complete=self._complete)
@@ -158,16 +153,17 @@ class RequestParser:
         self._parser = httptools.HttpRequestParser(self)
 
 
-def _request_line(head: bytes) -> tuple[str, bytes, int]:
-    """Method, target and minor version; one space between them and no other (RFC 9112 section 3)."""
+def _request_line(request: RequestHead, head: bytes) -> None:
+    """Method, target and version; one space between them and no other (RFC 9112 section 3)."""
     try:
         method, target, version = head[: head.index(b"\r\n")].split(b" ")
     except ValueError:
         raise BadMessageError("malformed request line") from None
     if version == b"HTTP/1.1":
-        minor = 1
+        request.minor = 1
     elif version == b"HTTP/1.0":
-        minor = 0
+        request.minor = 0
+        request.close = True
     elif _VERSION.fullmatch(version):
         raise BadMessageError("HTTP version not supported", 505, "version")
     else:
@@ -179,7 +175,8 @@ def _request_line(head: bytes) -> tuple[str, bytes, int]:
         if not fields.is_token(method):
             raise BadMessageError("malformed method")
         raise BadMessageError("method not implemented", 501, "unknown_method")
-    return name, target, minor
+    request.method = name
+    request.request_target = target
 
 
 def _interpret(request: RequestHead, *, complete: bool) -> None:
@@ -188,14 +185,16 @@ def _interpret(request: RequestHead, *, complete: bool) -> None:
     connection: frozenset[bytes] | None = None
     hosts = 0
     encodings: list[bytes] = []
-    kinds = fields.KINDS
+    kind_of = fields.KINDS.get
     for name, value in request.headers:
-        what = kinds[name]
+        what = kind_of(name)
+        if what is None:
+            what = fields.learn(name)
         if not what:
             continue
         if what == fields.HOST:
             hosts += 1
-            request.host = value.strip(b" \t")
+            request.host_header = value.strip(b" \t")
         elif what == fields.CONNECTION:
             options = fields.connection_options(value)
             connection = options if connection is None else connection | options
@@ -226,10 +225,10 @@ def _interpret(request: RequestHead, *, complete: bool) -> None:
 def _check_host(request: RequestHead, hosts: int) -> None:
     if hosts > 1:
         raise BadMessageError("more than one Host")
-    if request.host is None:
+    if request.host_header is None:
         if request.minor == 1:
             raise BadMessageError("no Host")
-    elif HOST_PATTERN.fullmatch(request.host) is None:
+    elif HOST_PATTERN.fullmatch(request.host_header) is None:
         raise BadMessageError("invalid Host")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import httptools
 
@@ -32,17 +33,20 @@ class ResponseHead:
         dropped: folded names that Connection declared hop-by-hop.
     """
 
-    __slots__ = ("close", "content_length", "dropped", "headers", "length", "minor", "reason", "status")
+    status: int
+    reason: bytes
+    minor: int
+    headers: Headers
+    length: int = UNTIL_CLOSE
+    content_length: int | None = None
+    close: bool = False
+    dropped: frozenset[bytes] = frozenset()
 
     def __init__(self, status: int, reason: bytes, minor: int, headers: Headers) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
         self.headers = headers
-        self.length = UNTIL_CLOSE
-        self.content_length: int | None = None
-        self.close = minor == 0
-        self.dropped: frozenset[bytes] = frozenset()
 
 
 class ResponseParser:
@@ -66,9 +70,7 @@ class ResponseParser:
         Raises:
             BadMessageError: for anything that RFC 9112 does not allow.
         """
-        line = _STATUS_LINE.match(head)
-        if line is None:
-            raise BadMessageError("malformed status line")
+        minor, status, reason = _status_line(head[: head.find(b"\n") + 1])
         headers: Headers = []
         self._headers = headers
         self._complete = False
@@ -84,17 +86,30 @@ class ResponseParser:
             raise BadMessageError("malformed response head")
         if len(headers) > _MAX_HEADERS:
             raise BadMessageError("too many headers in the answer")
-        response = ResponseHead(int(line[2]), line[3] or b"", 1 if line[1] == b"1" else 0, headers)
+        response = ResponseHead(status, reason, minor, headers)
+        if not minor:
+            response.close = True
         _interpret(response, method)
         return response
+
+
+@lru_cache(maxsize=1024)
+def _status_line(line: bytes) -> tuple[int, int, bytes]:
+    """Minor version, status and reason phrase."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise BadMessageError("malformed status line")
+    return int(match[1]), int(match[2]), match[3] or b""
 
 
 def _interpret(response: ResponseHead, method: str) -> None:
     connection: frozenset[bytes] | None = None
     encodings: list[bytes] = []
-    kinds = fields.KINDS
+    kind_of = fields.KINDS.get
     for name, value in response.headers:
-        what = kinds[name]
+        what = kind_of(name)
+        if what is None:
+            what = fields.learn(name)
         if not what:
             continue
         if what == fields.CONTENT_LENGTH:

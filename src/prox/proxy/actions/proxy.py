@@ -8,11 +8,8 @@ from collections.abc import Callable, Mapping
 
 from prox.config.upstreams import Upstream, parse_upstream, render, template_names
 from prox.http.body import RequestBody
-from prox.http.codec.response import ResponseHead
 from prox.http.errors import UpstreamError
-from prox.http.exchange import Answer
 from prox.http.pool import Origin, OriginSettings, Pools
-from prox.http.streams import Sink
 from prox.http.upstream import UpstreamConnection
 from prox.proxy.forward import HeadBuilder
 from prox.proxy.route import Action, Routed
@@ -81,6 +78,7 @@ class ProxyAction:
         head = self._builder.build(
             routed, destination.host, destination.prefix, trusted=self._is_trusted(exchange.client.ip)
         )
+        body = exchange.body
         connection = destination.origin.take()
         fresh = connection is None
         while True:
@@ -89,34 +87,29 @@ class ProxyAction:
                     connection = await destination.origin.connect()
                 except UpstreamError as unreachable:
                     return unreachable
-            error = await self._exchange(routed, connection, head, exchange.body)
+            routed.answer.read_from(connection)
+            if body is None:
+                connection.send(head, exchange.method, routed.answer)
+            else:
+                self._upload(connection, head, routed, body)
+            try:
+                await connection.finished
+            except asyncio.CancelledError:
+                connection.stop()
+                raise
+            error = connection.error
             if error is None:
                 return None
-            if error.stale and not fresh and exchange.method in _RETRIED and exchange.body is None:
-                connection, fresh = None, True
-                continue
-            self._report(routed, error)
-            return None
+            if not error.stale or fresh or body is not None or exchange.method not in _RETRIED:
+                self._report(routed, error)
+                return None
+            connection, fresh = None, True
 
-    async def _exchange(
-        self, routed: Routed, connection: UpstreamConnection, head: bytes, body: RequestBody | None
-    ) -> UpstreamError | None:
-        """One try on one connection: None when the answer was whole."""
-        answer = routed.answer
-        receiver = _Passed(answer)
-        answer.read_from(connection)
-        if body is None:
-            connection.send(head, routed.exchange.method, receiver)
-        else:
-            connection.upload(head, routed.exchange.method, receiver, body, chunked=body.is_unknown())
-            body.join(connection)
-            connection.flush()
-        try:
-            await connection.finished
-        except asyncio.CancelledError:
-            connection.stop()
-            raise
-        return connection.error
+    @staticmethod
+    def _upload(connection: UpstreamConnection, head: bytes, routed: Routed, body: RequestBody) -> None:
+        connection.upload(head, routed.exchange.method, routed.answer, body, chunked=body.is_unknown())
+        body.join(connection)
+        connection.flush()
 
     def _report(self, routed: Routed, error: UpstreamError) -> None:
         """Answer for a failed upstream; where the answer had begun it was broken off already."""
@@ -158,22 +151,3 @@ class ProxyAction:
                 self._rendered.clear()
             self._rendered[key] = destination
         return destination
-
-
-class _Passed:
-    """Passes an answer on as it comes."""
-
-    __slots__ = ("_answer",)
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    def interim(self, head: ResponseHead) -> None:
-        self._answer.interim(head.status, head.headers, head.reason)
-
-    def head(self, head: ResponseHead) -> Sink:
-        length = head.length if head.length >= 0 else None
-        if head.length == 0:
-            length = head.content_length
-        self._answer.begin(head.status, head.headers, length, dropped=head.dropped, reason_phrase=head.reason)
-        return self._answer
