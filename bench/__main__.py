@@ -89,9 +89,7 @@ def _sections(args: argparse.Namespace, folder: Path, cores: machine.Cores) -> I
                 for work in works:
                     yield throughput.measured(work, peers, wrk, args.rounds, args.seconds)
                     if work.hooked:
-                        yield latency.measured(
-                            peers, wrk, args.rounds, args.seconds / (2 if args.quick else 1)
-                        )
+                        yield latency.measured(peers, wrk, args.rounds, args.seconds / 2)
         others: dict[str, Callable[[], Section]] = {
             "idle": lambda: memory.idle(names, folder, behind, cores),
             "conns": lambda: memory.connections(names, folder, behind, cores),
