@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prox.http.codec.errors import BadMessageError
 from prox.http.codec.fields import Headers
@@ -46,6 +46,13 @@ class Pipeline:
         self._addresses = ClientAddresses(trusted)
         self._pass_dot_segments = pass_dot_segments
         self.counters = counters or Counters()
+        self._running = 0
+        self._idle: Callable[[], None] | None = None
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Call once, as soon as none of its requests runs: for a configuration that no new request meets."""
+        self._idle = call
+        self._call_when_idle()
 
     def malformed(self, client: Client, error: BadMessageError) -> None:
         """A message was refused before it became an exchange."""
@@ -68,6 +75,7 @@ class Pipeline:
             return
         route = match.value
         routed = Routed(exchange, route, match)
+        self._running += 1
         try:
             if route.balancer is not None:
                 routed.target = route.balancer.pick(match.key)
@@ -84,6 +92,15 @@ class Pipeline:
             if routed.target is not None:
                 routed.target.release()
             self._log(routed)
+            self._running -= 1
+            if self._idle is not None:
+                self._call_when_idle()
+
+    def _call_when_idle(self) -> None:
+        call = self._idle
+        if call is not None and not self._running:
+            self._idle = None
+            call()
 
     def _refuse(self, exchange: Exchange, status: int, reason: str) -> None:
         """Refuse what no route took."""
