@@ -11,14 +11,14 @@ class ExitWatch:
     """Tells when a process has exited. It does not reap it: until then its pid, and its group's, can't be reused.
 
     Args:
-        pid: a child that has not been reaped.
+        pidfd: of a child that has not been reaped; closed when that has exited.
         on_exit: called once in the loop, before anybody who waits goes on.
     """
 
-    def __init__(self, pid: int, on_exit: Callable[[], None] | None = None) -> None:
+    def __init__(self, pidfd: int, on_exit: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_exit = on_exit
-        self._fd = os.pidfd_open(pid)
+        self._fd = pidfd
         self._exited: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(self._fd, self._readable)
 

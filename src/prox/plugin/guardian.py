@@ -52,12 +52,11 @@ class Guardian:
     async def start(self) -> None:
         """Start it; where that fails, plugins run without a guardian and the log says so."""
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._launch)
+            pidfd = await asyncio.get_running_loop().run_in_executor(None, self._launch)
         except OSError as error:
             _log.error("the guardian of the plugins can't be started, they may outlive prox: %s", error)
             return
-        assert self._child is not None
-        self._exit = ExitWatch(self._child.pid)
+        self._exit = ExitWatch(pidfd)
         self._watch = spawn(self._keep(self._exit), "plugin guardian")
 
     def add(self, group: int) -> None:
@@ -81,35 +80,32 @@ class Guardian:
                 await self._exit.within(self._delays.stop_kill)
         if self._watch is not None:
             self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
+            await asyncio.wait({self._watch})
 
-    def _launch(self) -> None:
+    def _launch(self) -> int:
+        """Start the guardian, in a thread; its pidfd."""
         program = sys.executable or shutil.which("python3") or "python3"
-        arguments = [
-            program,
-            "-I",
-            "-S",
-            str(_PROGRAM),
-            str(self._directory),
-            str(self._delays.guardian_term),
-        ]
-        child = subprocess.Popen(  # noqa: S603 - our own program
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-            bufsize=0,
-        )
-        assert child.stdin is not None
-        pipe = os.dup(child.stdin.fileno())
-        child.stdin.close()
-        os.set_blocking(pipe, False)
-        self._child, self._pipe = child, pipe
+        theirs, ours = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(ours, False)
+        try:
+            child = subprocess.Popen(  # noqa: S603 - our own program
+                [program, "-I", "-S", str(_PROGRAM), str(self._directory), str(self._delays.guardian_term)],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+            pidfd = os.pidfd_open(child.pid)
+        except BaseException:
+            os.close(ours)  # it ends when it reads the end of this pipe
+            raise
+        finally:
+            os.close(theirs)
+        self._child, self._pipe = child, ours
         for group in list(self._groups):
             self._tell(f"+{group}\n")
+        return pidfd
 
     def _tell(self, line: str) -> None:
         if self._pipe is not None:

@@ -54,7 +54,6 @@ class Prepared:
     def __init__(self, plan: Plan, supervisors: dict[PluginSpec, Supervisor]) -> None:
         self.plan = plan
         self.supervisors = supervisors
-        self.used = False
 
 
 class Manager:
@@ -84,7 +83,7 @@ class Manager:
             guardian=lambda: self._guardian,
         )
         self._plan = Plan((), {})
-        self._preparing: Plan | None = None
+        self._preparing: Prepared | None = None
         self._supervisors: dict[PluginSpec, Supervisor] = {}
         self._retiring: dict[Supervisor, asyncio.Task[None]] = {}
         self._pushes = PushStore()
@@ -127,7 +126,8 @@ class Manager:
         """Stop all plugins within the limits of `Delays`, those at the same time, and then the guardian."""
         if not self._running:
             return
-        supervisors = [*self._supervisors.values(), *self._retiring]
+        coming = self._preparing.supervisors.values() if self._preparing is not None else ()
+        supervisors = {*self._supervisors.values(), *self._retiring, *coming}
         await _all(*(supervisor.stop() for supervisor in supervisors))
         for task in self._retiring.values():
             task.cancel()
@@ -159,14 +159,13 @@ class Manager:
             raise RuntimeError("the manager does not run")
         if self._preparing is not None:
             raise RuntimeError("another change is being prepared")
-        plan = self._preparing = Plan(bindings, routes)
+        plan = Plan(bindings, routes)
         supervisors: dict[PluginSpec, Supervisor] = {}
-        prepared = Prepared(plan, supervisors)
+        prepared = self._preparing = Prepared(plan, supervisors)
         try:
-            retiring = {supervisor.spec: supervisor for supervisor in self._retiring if supervisor.running}
             new = []
             for plugin in plan.assignments:
-                found = self._supervisors.get(plugin) or retiring.get(plugin)
+                found = self._supervisors.get(plugin) or self._take_back(plugin)
                 if found is None:
                     found = Supervisor(plugin, self._host)
                     new.append(found)
@@ -191,9 +190,6 @@ class Manager:
         self._plan = prepared.plan
         self._supervisors = dict(prepared.supervisors)
         for supervisor in self._supervisors.values():
-            task = self._retiring.pop(supervisor, None)
-            if task is not None:
-                task.cancel()
             supervisor.took_effect()
         self._pushes.prune(self._plan)
         self._pushes.apply(self._plan, _balancer_failed)
@@ -208,7 +204,7 @@ class Manager:
         for plugin, supervisor in prepared.supervisors.items():
             if self._supervisors.get(plugin) is supervisor:
                 supervisor.configure(self._plan.assignments[plugin])
-            elif supervisor not in self._retiring:
+            else:
                 new.append(supervisor)
         self._pushes.prune(self._plan)
         self._retire(new)
@@ -219,9 +215,8 @@ class Manager:
         return index
 
     def _use(self, prepared: Prepared) -> None:
-        if prepared.used or prepared.plan is not self._preparing:
+        if prepared is not self._preparing:
             raise RuntimeError("this change was committed or abandoned already")
-        prepared.used = True
         self._preparing = None
 
     async def _launch(self, plan: Plan, supervisors: Iterable[Supervisor]) -> None:
@@ -245,6 +240,15 @@ class Manager:
                 supervisor.name,
                 supervisor.spec.start_timeout,
             )
+
+    def _take_back(self, plugin: PluginSpec) -> Supervisor | None:
+        """A plugin that an earlier change took out and that still runs."""
+        for supervisor, task in list(self._retiring.items()):
+            if supervisor.spec == plugin and supervisor.running:
+                del self._retiring[supervisor]
+                task.cancel()
+                return supervisor
+        return None
 
     def _retire(self, supervisors: Sequence[Supervisor]) -> None:
         for supervisor in supervisors:
@@ -309,7 +313,9 @@ class Manager:
 
     def pushed(self, supervisor: Supervisor, life: Life, push: Push) -> None:
         """Take a push: check it whole, keep it, and give it to the balancers in force."""
-        if self._supervisors.get(supervisor.spec) is not supervisor and self._preparing is None:
+        coming = self._preparing
+        in_force = self._supervisors.get(supervisor.spec) is supervisor
+        if not in_force and (coming is None or coming.supervisors.get(supervisor.spec) is not supervisor):
             return  # a plugin that is being stopped has no routes
         params = push.params
         warn = supervisor.complaints.warn
@@ -322,11 +328,10 @@ class Manager:
             warn("%s changes nothing: %s", push.method, problem)
             return
         plugin = supervisor.spec
-        routes = reached(self._plan, plugin, address)
+        routes = reached(self._plan, plugin, address) if in_force else []
         if push.method != METHOD_SET_SPEED:
             routes = [route for route in routes if route.balancer is not None]
-        coming = self._preparing
-        if not routes and (coming is None or not reached(coming, plugin, address)):
+        if not routes and (coming is None or not reached(coming.plan, plugin, address)):
             warn("%s changes nothing: it reaches no route%s", push.method, _hint(address))
             return
         if push.method == METHOD_SET_SPEED:

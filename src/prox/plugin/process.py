@@ -92,23 +92,13 @@ class Process:
             PluginStartError: it can't be started; the text says what to do about it.
         """
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._launch)
-        child = self._child
-        assert child is not None
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stderr is not None
-        self._exit = ExitWatch(child.pid, self._exited)
-        fds = []
-        for end in (child.stdin, child.stdout, child.stderr):
-            fds.append(os.dup(end.fileno()))
-            end.close()
-            os.set_blocking(fds[-1], False)
-        self._writer = PipeWriter(fds[0], self._stdin_closed)
+        pidfd, stdin, stdout, stderr = await loop.run_in_executor(None, self._launch)
+        self._exit = ExitWatch(pidfd, self._exited)
+        self._writer = PipeWriter(stdin, self._stdin_closed)
         self._open_readers = 2
         self._readers = [
-            PipeReader(fds[1], LineReader(self.spec.max_line), self._on_line, self._reader_ended),
-            PipeReader(fds[2], LineReader(_STDERR_LINE), self._error_line, self._reader_ended),
+            PipeReader(stdout, LineReader(self.spec.max_line), self._on_line, self._reader_ended),
+            PipeReader(stderr, LineReader(_STDERR_LINE), self._error_line, self._reader_ended),
         ]
 
     def send(self, line: bytes) -> None:
@@ -149,28 +139,53 @@ class Process:
             raise
         await self.wait()
 
-    def _launch(self) -> None:
-        """Start the child; runs in a thread."""
-        spec = self.spec
-        path = _check_program(spec)
+    def _launch(self) -> tuple[int, int, int, int]:
+        """Start the child, in a thread: its pidfd and our ends of its three pipes."""
+        path = _check_program(self.spec)
         self.directory = self._runtime.make()
         try:
-            self._child = subprocess.Popen(  # noqa: S603 - the program that the configuration names
-                [path, *spec.args],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=spec.cwd,
-                env=plugin_environment(spec, os.environ, str(self.directory)),
-                start_new_session=True,
-                close_fds=True,
-                bufsize=0,
-            )
+            return self._fork(path)
         except (OSError, ValueError) as error:
             remove(self.directory)
             raise PluginStartError(_explain(path, error)) from error
-        if self._guardian is not None:
-            self._guardian.add(self._child.pid)
+
+    def _fork(self, path: str) -> tuple[int, int, int, int]:
+        ours: list[int] = []
+        theirs: list[int] = []
+        try:
+            for write_end_is_ours in (True, False, False):
+                ends = os.pipe2(os.O_CLOEXEC)
+                ours.append(ends[write_end_is_ours])
+                theirs.append(ends[not write_end_is_ours])
+                os.set_blocking(ours[-1], False)
+            child = subprocess.Popen(  # noqa: S603 - the program that the configuration names
+                [path, *self.spec.args],
+                stdin=theirs[0],
+                stdout=theirs[1],
+                stderr=theirs[2],
+                cwd=self.spec.cwd,
+                env=plugin_environment(self.spec, os.environ, str(self.directory)),
+                start_new_session=True,
+            )
+            if self._guardian is not None:
+                self._guardian.add(child.pid)
+            try:
+                pidfd = os.pidfd_open(child.pid)
+            except OSError:  # nobody could see it exit
+                os.killpg(child.pid, signal.SIGKILL)
+                if self._guardian is not None:
+                    self._guardian.remove(child.pid)
+                child.wait()
+                raise
+        except BaseException:
+            for end in ours:
+                os.close(end)
+            raise
+        finally:
+            for end in theirs:
+                os.close(end)
+        self._child = child
+        return pidfd, *ours  # type: ignore[return-value] # there are three
 
     def _kill(self, number: signal.Signals) -> None:
         if self.returncode is None and self._child is not None:

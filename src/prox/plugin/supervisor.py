@@ -232,7 +232,11 @@ class Supervisor:
 
     async def _supervise(self) -> None:
         while not self._stop.done():
-            lived = await self._live()
+            try:
+                lived = await self._live()
+            except Exception:
+                _log.exception("the supervision of plugin %s met an error of its own", self.name)
+                lived = 0.0
             if self._stop.done():
                 break
             wait = self._backoff.after(lived)
