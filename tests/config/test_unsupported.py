@@ -1,0 +1,176 @@
+"""Each row of the table of what this version does not do yet, and that nothing else is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prox.config import load, parse, unbuilt
+from prox.config.unsupported import UNBUILT
+
+PROXY = {"type": "proxy", "upstream": "a:1"}
+ACME = {"email": "a@example.com", "domains": ["a.example.com"]}
+
+
+def service(**keys: Any) -> dict[str, Any]:
+    return {"services": {"web": {"listen": ":1", **keys}}}
+
+
+def tuning(**keys: Any) -> dict[str, Any]:
+    return service(config=keys)
+
+
+def route(**keys: Any) -> dict[str, Any]:
+    return service(routes=[{"action": {"type": "drop"}, **keys}])
+
+
+def proxy(**keys: Any) -> dict[str, Any]:
+    return {"actions": {"web": {**PROXY, **keys}}}
+
+
+REFUSED: list[tuple[dict[str, Any], list[str]]] = [
+    ({"admin": {"listen": "127.0.0.1:9090"}}, ["admin"]),
+    (service(tls_cert="pair.pem", tls_key="pair.key"), ["services.web.tls_cert", "services.web.tls_key"]),
+    (service(tls=True, acme=ACME), ["services.web.acme", "services.web.tls"]),
+    (tuning(max_connections=1), ["services.web.config.max_connections"]),
+    (tuning(max_connections_per_client=1), ["services.web.config.max_connections_per_client"]),
+    (
+        tuning(tls_client_auth="require", tls_client_ca="pair.pem"),
+        ["services.web.config.tls_client_auth", "services.web.config.tls_client_ca"],
+    ),
+    (
+        service(trusted_proxies=["10.0.0.0/8"], config={"proxy_protocol": True}),
+        ["services.web.config.proxy_protocol"],
+    ),
+    (tuning(h2c=True), ["services.web.config.h2c"]),
+    (route(speed={"upload_mbps": 1}), ["services.web.routes[0].speed"]),
+    (route(match={"forward_proxy": True}), ["services.web.routes[0].match.forward_proxy"]),
+    (
+        route(match={"domain": "a.b"}, action={"type": "pass", "upstream": "a:1"}),
+        ["services.web.routes[0].action.type"],
+    ),
+    (route(action={"type": "proxy", "upstream": "https://a"}), ["services.web.routes[0].action.upstream"]),
+    (
+        route(action={**PROXY, "fallback": {"type": "proxy", "upstream": "wss://a"}}),
+        ["services.web.routes[0].action.fallback.upstream"],
+    ),
+    (
+        route(set={"scheme": "https"}, action={"type": "proxy", "upstream": "{scheme}://a"}),
+        ["services.web.routes[0].action.upstream"],
+    ),
+    (
+        route(balancer={"targets": ["a:1", "https://b:1"]}, action={"type": "proxy", "upstream": "{target}"}),
+        ["services.web.routes[0].balancer.targets[1]"],
+    ),
+    (
+        {**route(action="web"), "actions": {"web": {"type": "proxy", "upstream": "https://a"}}},
+        ["actions.web.upstream"],
+    ),
+    (proxy(upstream="https://a", tls={}), ["actions.web.tls"]),
+    (proxy(proto="h2"), ["actions.web.proto"]),
+    (proxy(send_proxy=2), ["actions.web.send_proxy"]),
+    (proxy(max_connections=1), ["actions.web.max_connections"]),
+    ({"plugins": {"p": {"path": "p", "limits": {"nice": 1}}}}, ["plugins.p.limits"]),
+]
+
+NOTED: list[tuple[dict[str, Any], list[str]]] = [
+    ({"runtime": {"workers": 2}}, ["runtime.workers"]),
+    (service(h2=True), ["services.web.h2"]),
+    (tuning(tls_min_version="1.3"), ["services.web.config.tls_min_version"]),
+    (tuning(tls_ciphers=["ECDHE-RSA-AES128-GCM-SHA256"]), ["services.web.config.tls_ciphers"]),
+    (tuning(tls_handshake_timeout="1s"), ["services.web.config.tls_handshake_timeout"]),
+    (tuning(h2_read_idle_timeout="1s"), ["services.web.config.h2_read_idle_timeout"]),
+    (tuning(h2_ping_timeout="1s"), ["services.web.config.h2_ping_timeout"]),
+    (tuning(relay_idle_timeout="1s"), ["services.web.config.relay_idle_timeout"]),
+    (tuning(read_buffer_size=1), ["services.web.config.read_buffer_size"]),
+    (tuning(write_buffer_size=1), ["services.web.config.write_buffer_size"]),
+    (proxy(max_queue=1), ["actions.web.max_queue"]),
+    (proxy(queue_timeout=1), ["actions.web.queue_timeout"]),
+    (proxy(health={"min": "2s"}), ["actions.web.health"]),
+]
+
+FINE: list[dict[str, Any]] = [
+    {},
+    {"runtime": {"workers": 1, "shutdown_timeout": "1s", "dot_segments": "pass"}},
+    {"logging": {"level": "debug", "access_log": "a", "error_log": "b"}},
+    service(h2=False, tls=False, trusted_proxies=["10.0.0.0/8"]),
+    tuning(
+        **dict.fromkeys(
+            (
+                *(
+                    "read_timeout",
+                    "write_timeout",
+                    "read_header_timeout",
+                    "idle_timeout",
+                    "response_header_timeout",
+                ),
+                *("keep_alive", "dial_timeout"),
+            ),
+            "1s",
+        ),
+        **dict.fromkeys(
+            (
+                *(
+                    "min_body_rate",
+                    "max_idle_conns",
+                    "max_idle_conns_per_host",
+                    "max_requests_per_connection",
+                ),
+                *(
+                    "max_pipelined",
+                    "max_header_bytes",
+                    "max_header_count",
+                    "max_target_bytes",
+                    "max_body_bytes",
+                ),
+            ),
+            1,
+        ),
+        flush_interval=-1,
+        disable_compression=True,
+        max_connections=0,
+        h2c=False,
+        proxy_protocol=False,
+        tls_client_auth="off",
+        relay_idle_timeout=0,
+    ),
+    route(match={"forward_proxy": False, "path": "/"}, set={"a": "b"}, plugin_timeout="1s", access_log="off"),
+    proxy(stream=True, timeout="1s", headers={"X-A": "b"}, fallback={"type": "drop"}, max_connections=0),
+    {
+        "plugins": {
+            "p": {"path": "p", "own_headers": ["X-User"], "max_concurrency": 1, "env_pass": ["A"], "cwd": "/"}
+        }
+    },
+]
+
+
+@pytest.mark.parametrize(("document", "paths"), [*REFUSED, *NOTED], ids=lambda value: str(value)[:60])
+def test_what_does_not_act_yet_is_said(tmp_path: Path, document: dict[str, Any], paths: list[str]) -> None:
+    (tmp_path / "pair.pem").touch()
+    (tmp_path / "pair.key").touch()
+    loaded = parse(document, tmp_path)
+    severity = "error" if (document, paths) in REFUSED else "note"
+    found = unbuilt(loaded.config)
+    assert sorted(problem.path for problem in found) == sorted(paths)
+    assert {problem.severity for problem in found} == {severity}
+    assert {problem.path for problem in loaded.unbuilt()} == {problem.path for problem in found}
+
+
+@pytest.mark.parametrize("document", FINE, ids=lambda value: str(value)[:60])
+def test_what_acts_is_not_mentioned(document: dict[str, Any]) -> None:
+    assert unbuilt(parse(document, Path("/")).config) == []
+
+
+def test_every_row_is_tested() -> None:
+    rows = {key for rows in UNBUILT.values() for key in rows}
+    tested = {path.rpartition(".")[2] for _, paths in [*REFUSED, *NOTED] for path in paths}
+    assert rows <= tested
+
+
+def test_findings_are_placed_in_the_files_they_come_from() -> None:
+    golden = Path(__file__).parent / "golden/fine"
+    placed = load(golden / "config.json5").unbuilt()
+    assert {problem.file for problem in placed} == {golden / "sites/web.json5", golden / "parts/routes.json5"}
+    assert all(problem.line and problem.column for problem in placed)
