@@ -86,6 +86,9 @@ def test_a_byte_order_mark_moves_no_column(tmp_path: Path) -> None:
         (b"{ a: }", 1, 6, "a value is missing"),
         (b"{ , }", 1, 3, "comma too many"),
         (b"{ 1a: 1 }", 1, 3, "a key can't begin with"),
+        (rb'{ a: "\ud83d" }', 1, 12, "escape sequence"),
+        (rb'{ a: "\ude00" }', 1, 6, "escape sequence"),
+        (rb'{ a: "\1" }', 1, 6, "escape sequence"),
         (b"[1 2]", 1, 4, 'a comma or "]" is missing'),
     ],
 )
@@ -113,6 +116,21 @@ def test_a_service_file_that_is_not_there(tmp_path: Path, service: str) -> None:
     [problem] = problems_of(tmp_path / "config.json5")
     assert problem.message.startswith(f'can\'t read "{service}"')
     assert (problem.line, problem.column) == (1, 20)
+
+
+def test_links_that_go_round_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "loop.json5").symlink_to("loop.json5")
+    (tmp_path / "config.json5").write_text('{ services: { web: "loop.json5" } }')
+    [problem] = problems_of(tmp_path / "config.json5")
+    assert problem.message == 'can\'t read "loop.json5": too many levels of symbolic links'
+    assert "symbolic links" in problems_of(tmp_path / "loop.json5")[0].message
+
+
+def test_a_file_that_includes_itself_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "link.json5").symlink_to("config.json5")
+    (tmp_path / "config.json5").write_text('{ services: { web: "link.json5" } }')
+    [problem] = problems_of(tmp_path / "config.json5")
+    assert problem.message == '"link.json5" includes itself'
 
 
 def test_a_start_that_is_not_there(tmp_path: Path) -> None:
@@ -148,6 +166,8 @@ def test_parse_takes_what_python_has() -> None:
             'error: services.web.listen: "x" is no listen address: the port is missing',
         ),
         ({1: {}}, "error: the key 1 is no text"),
+        ({"a": "\ud800"}, "error: the text '\\ud800' holds half of a surrogate pair"),
+        ({"\ud800": 1}, "error: the text '\\ud800' holds half of a surrogate pair"),
         ({"services": {"web": {"listen": ":1", 2: 3}}}, "error: the key 2 is no text"),
         ({"plugin": {}}, 'error: plugin: unknown key "plugin" (did you mean "plugins"?)'),
     ],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .document import Document, read_document
-from .files import reason
+from .files import is_folder, reason
 from .invalid import shown, suggestion
 from .problem import ConfigError, Problem
 
@@ -112,7 +112,7 @@ class _Assembler:
 
     def start(self, start: Path) -> None:
         self.result.start = start
-        if start.is_dir():
+        if is_folder(start):
             self._add_folder(Part(Document({}, start), (), {}), start, (), named_by_user=True)
             return
         try:
@@ -122,7 +122,7 @@ class _Assembler:
             self.result.problems.append(problem)
             return
         if document is not None:
-            self.add_root(document, (start.resolve(),))
+            self.add_root(document, (_real(start),))
 
     def add_root(self, document: Document, trail: tuple[Path, ...]) -> None:
         root = Part(document, (), document.data)
@@ -188,7 +188,7 @@ class _Assembler:
         path = self._path(part)
         if path is None:
             return
-        if path.is_dir():
+        if is_folder(path):
             self._add_folder(part, path, trail)
         else:
             self._add_fragment(name, part, path, trail)
@@ -230,7 +230,7 @@ class _Assembler:
             raw["plugins"] = fragment.raw["service_plugins"]
         service = Part(document, (), raw, is_fragment=True)
         if self._define("services", self.result.services, name, service):
-            self._add_routes(name, service, (*trail, file.resolve()))
+            self._add_routes(name, service, (*trail, _real(file)))
 
     def _add_routes(self, service: str, part: Part, trail: tuple[Path, ...]) -> None:
         routes = self.result.routes[service] = []
@@ -262,7 +262,7 @@ class _Assembler:
                     )
                     continue
                 inner = inner.inner("routes")
-            self._splice(routes, inner, (*trail, file.resolve()))
+            self._splice(routes, inner, (*trail, _real(file)))
 
     def _path(self, part: Part) -> Path | None:
         if not part.raw or "\0" in part.raw:
@@ -271,7 +271,7 @@ class _Assembler:
         return Path(os.path.normpath(part.document.base / part.raw))
 
     def _include(self, named_by: Part, file: Path, trail: tuple[Path, ...]) -> Document | None:
-        if file.resolve() in trail:
+        if _real(file) in trail:
             self._error(named_by, f'"{file.name}" includes itself')
             return None
         try:
@@ -300,6 +300,11 @@ class _Assembler:
     def _unknown_key(self, owner: Part, key: str, known: tuple[str, ...]) -> None:
         part = owner.inner(key)
         self._error(part, f'unknown key "{key}"', hint=suggestion(key, known), at_key=True)
+
+
+def _real(file: Path) -> Path:
+    # Path.resolve raises for links that go round in a circle; reading the file then says what is wrong.
+    return Path(os.path.realpath(file))
 
 
 def kind_of(value: object) -> str:

@@ -129,8 +129,11 @@ def _unexpected(text: str, offset: int, said: str) -> tuple[str, str]:
         return f'a ":" is missing before {character}', hint
     if "IdentifierStart" in expected:
         return f"a key can't begin with {character}", "put it in quotation marks"
-    if "hexadecimal" in expected:
-        return "the escape sequence is not complete", "\\xHH or \\uHHHH"
+    if any(word in expected for word in ("hexadecimal", "surrogate", "escape", "U+005c")):
+        return (
+            "the escape sequence is not complete",
+            "\\xHH, \\uHHHH, or a pair of those for what is above U+FFFF",
+        )
     if word:
         return f'"{word[0]}" is no value', "put texts in quotation marks"
     if "b'JSON5Value'" in expected:

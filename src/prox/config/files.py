@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,20 +57,20 @@ class Surroundings:
             path.stat()
         except OSError as error:
             raise InvalidError(f'can\'t read "{text}": {reason(error)}') from None
-        if not path.is_file():
-            raise InvalidError(f'can\'t read "{text}": it is {"a folder" if path.is_dir() else "no file"}')
+        if not is_file(path):
+            raise InvalidError(f'can\'t read "{text}": it is {"a folder" if is_folder(path) else "no file"}')
         if not os.access(path, os.R_OK):
             raise InvalidError(f'can\'t read "{text}": permission denied')
         return str(path)
 
     def is_folder(self, path: str) -> bool:
         """See `Context`."""
-        return Path(path).is_dir()
+        return is_folder(path)
 
     def certificates(self, text: str) -> str:
         """See `Context`."""
         folder = Path(self.path(text))
-        if not folder.is_dir():
+        if not is_folder(folder):
             return self.readable(text)
         try:
             names = {file.name for file in folder.iterdir()}
@@ -109,10 +110,33 @@ class Surroundings:
 
     def _by_path(self, reference: str) -> Plugin:
         path = self.path(reference)
-        if "/" not in reference and not (Path(path).exists() or Path(f"{path}.go").exists()):
+        if "/" not in reference and not (exists(path) or exists(f"{path}.go")):
             hint = suggestion(reference, self._names.plugin_names)
             raise InvalidError(f'there is no plugin "{reference}", and no such file', hint)
         return self._names.unnamed_plugin(path, self)
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether there is a folder; False, too, where the system refuses to say."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether there is a regular file; False, too, where the system refuses to say."""
+    return stat.S_ISREG(_mode(path))
+
+
+def exists(path: Path | str) -> bool:
+    """Whether there is anything; False, too, where the system refuses to say."""
+    return _mode(path) != 0
+
+
+def _mode(path: Path | str) -> int:
+    # Path.is_dir and its kin raise for a name that is too long or a folder that may not be searched.
+    try:
+        return Path(path).stat().st_mode
+    except OSError:
+        return 0
 
 
 def reason(error: OSError) -> str:

@@ -80,7 +80,14 @@ def _plain(value: object) -> object:
         wrong = next((key for key in value if not isinstance(key, str)), None)
         if wrong is not None:
             raise ConfigError([Problem("error", f"the key {wrong!r} is no text")])
-        return {key: _plain(member) for key, member in value.items()}
+        return {_plain(key): _plain(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(member) for member in value]
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # in a file it is a syntax error; here it would fail much later
+            raise ConfigError(
+                [Problem("error", f"the text {value!a} holds half of a surrogate pair")]
+            ) from None
     return value

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .files import exists, is_file, is_folder
 from .model import Action, PassAction, Plugin, PluginRef, ProxyAction, Route, ServeAction
 
 if TYPE_CHECKING:
@@ -153,19 +153,19 @@ def _plugins(builder: Builder) -> Iterator[tuple[Path_, Plugin]]:
 
 def _missing_program(path: Path_, plugin: Plugin) -> Iterator[Finding]:
     program = plugin.path
-    if Path(program).is_dir() or program.endswith(".go"):
+    if is_folder(program) or program.endswith(".go"):
         yield f"{program} is Go source and must be compiled", path, 'run "prox build"'
-    elif Path(program).is_file():
+    elif is_file(program):
         if not os.access(program, os.X_OK):
             yield f"the program {program} is not executable", path, f"chmod +x {program}"
-    elif Path(f"{program}.go").exists():
+    elif exists(f"{program}.go"):
         yield f"the program {program} must be compiled from {program}.go", path, 'run "prox build"'
     else:
         yield f"there is no program {program}", path, ""
 
 
 def _missing_files(path: Path_, action: ServeAction) -> Iterator[Finding]:
-    if action.root is not None and not Path(action.root).is_dir():
+    if action.root is not None and not is_folder(action.root):
         yield f"there is no folder {action.root}", (*path, "root"), ""
-    if action.file is not None and not Path(action.file).is_file():
+    if action.file is not None and not is_file(action.file):
         yield f"there is no file {action.file}", (*path, "file"), ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from .addresses import SCHEMES, check_host, split_host_port
+from .addresses import SCHEMES, split_host_port
 from .invalid import InvalidError
 
 if TYPE_CHECKING:
@@ -119,8 +119,3 @@ def is_plain(template: str) -> bool:
     """Whether the upstream is surely without TLS, whatever a template's values are."""
     scheme, separator, _ = template.partition("://")
     return (not separator and "{" not in template) or (bool(separator) and scheme in {"http", "ws"})
-
-
-def check_server_name(name: str) -> str:
-    """A name for SNI: a host name, no address with a port."""
-    return check_host(name)
