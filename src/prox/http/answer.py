@@ -10,15 +10,18 @@ from .codec.body import LAST_CHUNK, chunk
 from .codec.errors import BadMessageError
 from .codec.fields import Headers
 from .codec.request import RequestHead
+from .codec.response import ResponseHead
 from .dates import http_date
 from .exchange import Exchange, phrase
 
 if TYPE_CHECKING:
     from .server import ServerConnection
-    from .streams import Source
+    from .streams import Sink, Source
 
 _JOIN_LIMIT = 16 * 1024
 """Up to this many bytes of body are copied behind the head to save a write; more cost less as a write of their own."""
+
+_BODILESS = frozenset({204, 304})
 
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 
@@ -41,12 +44,15 @@ class Http1Exchange(RequestHead, Exchange):
     connection: ServerConnection
     _head: bytes = b""
     _chunked: bool = False
-    _bodiless: bool = False
 
     @property
     def protocol(self) -> str:
         """See Exchange."""
         return _PROTOCOLS[self.minor]
+
+    def age(self) -> float:
+        """See Exchange."""
+        return self.connection.loop.time() - self.started
 
     def read_from(self, source: Source | None) -> None:
         """See Exchange."""
@@ -65,20 +71,35 @@ class Http1Exchange(RequestHead, Exchange):
     ) -> None:
         """See Exchange. The head waits for the first bytes of the body."""
         self.status = status
-        kind_of = fields.KINDS.get
         parts = [_status_line(status, reason_phrase)]
         for name, value in headers:
-            if kind_of(name) != 0 and fields.kind(name) in _STRIPPED:
-                continue
-            if dropped and fields.folded_name(name) in dropped:
+            if fields.kind(name) in _STRIPPED or (dropped and fields.folded_name(name) in dropped):
                 continue
             parts += (name, b": ", value, b"\r\n")
+        self._frame(parts, length)
+
+    def take(self, head: ResponseHead) -> Sink:
+        """See Answer; in one step, since nearly all answers come this way."""
+        if head.dropped:
+            return super().take(head)
+        self.status = head.status
+        parts = [_status_line(head.status, head.reason), *head.plain]
+        for name, value in head.special:
+            if fields.kind(name) not in _STRIPPED:
+                parts += (name, b": ", value, b"\r\n")
+        length = head.length
+        self._frame(parts, length if length > 0 else head.content_length if length == 0 else None)
+        return self
+
+    def _frame(self, parts: list[bytes], length: int | None) -> None:
+        """Say how the body ends, and whether the connection does."""
+        status = self.status
         close = self.connection.closes_after(self)
-        self._bodiless = self.method == "HEAD" or status in {204, 304}
+        bodiless = self.method == "HEAD" or status in _BODILESS
         if length is not None:
             if status != 204:
                 parts.append(b"Content-Length: %d\r\n" % length)
-        elif not self._bodiless:
+        elif not bodiless:
             if self.minor:
                 self._chunked = True
                 parts.append(b"Transfer-Encoding: chunked\r\n")

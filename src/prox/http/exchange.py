@@ -7,6 +7,7 @@ what it is read from; a client that reads slowly pauses that.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,7 @@ class Exchange(Answer):
         target: the request target taken apart.
         host: the host asked for: lower case, without port; empty where the client named none.
         authority: host and port as the client wrote them.
-        headers: all headers as they came.
+        plain: the fields that go through a proxy untouched, flat (see prox.http.codec.fields).
         dropped: folded names of headers that Connection declared hop-by-hop.
         forwarded_for: X-Forwarded-For as the client sent it.
         body: None where there is none.
@@ -138,7 +139,7 @@ class Exchange(Answer):
     target: Target
     host: str
     authority: bytes
-    headers: Headers
+    plain: list[bytes]
     client: Client
     started: float
     dropped: frozenset[bytes] = frozenset()
@@ -154,8 +155,21 @@ class Exchange(Answer):
 
     @property
     @abstractmethod
+    def headers(self) -> Headers:
+        """All headers as pairs."""
+
+    @abstractmethod
+    def plain_pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """The plain fields as pairs."""
+
+    @property
+    @abstractmethod
     def protocol(self) -> str:
         """As hooks get it, `HTTP/1.1`."""
+
+    @abstractmethod
+    def age(self) -> float:
+        """Seconds since the head was complete."""
 
     @abstractmethod
     def drop(self) -> None:

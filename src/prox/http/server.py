@@ -115,13 +115,13 @@ class ServerConnection(asyncio.Protocol):
         "_flow",
         "_in_head",
         "_lingering",
-        "_loop",
         "_paused_at",
         "_paused_for",
         "_served",
         "_starting",
         "_watch",
         "client",
+        "loop",
         "transport",
         "write_paused",
     )
@@ -131,7 +131,7 @@ class ServerConnection(asyncio.Protocol):
 
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._watch: Watch | None = None
         self._deadline = 0.0
         self._buffer = b""
@@ -158,7 +158,7 @@ class ServerConnection(asyncio.Protocol):
         self._entry.connections.add(self)
         # A connection on which nothing comes is held to the head's deadline, not to the idle time.
         self._deadline = self._after(self._entry.tuning.read_header_timeout)
-        self._watch = Watch(self._loop, self._check)
+        self._watch = Watch(self.loop, self._check)
         self._watch.expect(self._deadline)
 
     def data_received(self, data: bytes) -> None:
@@ -204,13 +204,13 @@ class ServerConnection(asyncio.Protocol):
     def pause(self) -> None:
         """Read no more of the body for now."""
         if self._paused_at is None and self._decoder is not None:
-            self._paused_at = self._loop.time()
+            self._paused_at = self.loop.time()
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
         if self._paused_at is not None:
-            self._paused_for += self._loop.time() - self._paused_at
+            self._paused_for += self.loop.time() - self._paused_at
             self._paused_at = None
             self.transport.resume_reading()
 
@@ -286,7 +286,7 @@ class ServerConnection(asyncio.Protocol):
             self._close = True
         exchange.connection = self
         exchange.client = self.client
-        exchange.started = self._loop.time()
+        exchange.started = self.loop.time()
         exchange.target = target = parse_target(exchange.method, request_target)
         authority = exchange.host_header or b""
         if target.authority is not None:
@@ -496,7 +496,7 @@ class ServerConnection(asyncio.Protocol):
     # Deadlines.
 
     def _after(self, seconds: float | None) -> float:
-        return NEVER if seconds is None else self._loop.time() + seconds
+        return NEVER if seconds is None else self.loop.time() + seconds
 
     def _check(self, now: float) -> float:
         exchange = self._exchange

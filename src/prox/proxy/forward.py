@@ -1,7 +1,8 @@
 """The head of the request that goes upstream.
 
-Made in one pass over the client's headers: what is hop-by-hop, what frames, and what prox, the action or a plugin sets is left
-out, everything else goes on byte for byte, and so do path and query unless a plugin rewrote them.
+Of the client's headers only those go on that mean nothing to a proxy, byte for byte, without those that the action or a plugin
+sets; what is hop-by-hop, frames or tells the client's address is made anew. Path and query go on as they came, too, unless a
+plugin rewrote them.
 """
 
 from __future__ import annotations
@@ -12,37 +13,6 @@ from prox.http.codec import fields
 from prox.http.codec.target import encode_path
 
 from .route import Routed
-
-_MAX_REMEMBERED = 4096
-
-_NEVER_FORWARDED = frozenset(
-    {
-        fields.CONNECTION,
-        fields.CONTENT_LENGTH,
-        fields.EXPECT,
-        fields.FORWARDED_FOR,
-        fields.FORWARDED_OTHER,
-        fields.HOP_BY_HOP,
-        fields.HOST,
-        fields.TRAILER,
-        fields.TRANSFER_ENCODING,
-        fields.UPGRADE,
-    }
-)
-
-
-class _Skipped(dict[bytes, bool]):
-    """Names as clients write them to whether they are left out, whatever the request."""
-
-    def __init__(self, replaced: Iterable[bytes]) -> None:
-        super().__init__()
-        self._replaced = frozenset(replaced)
-
-    def __missing__(self, name: bytes) -> bool:
-        skipped = fields.kind(name) in _NEVER_FORWARDED or fields.folded_name(name) in self._replaced
-        if len(self) < _MAX_REMEMBERED:
-            self[name] = skipped
-        return skipped
 
 
 class HeadBuilder:
@@ -61,7 +31,7 @@ class HeadBuilder:
         self._host = None if host is None else host[1]
         self._lines = lines
         self._fixed = b"".join(b"%b: %b\r\n" % pair for pair in lines.values())
-        self._skipped = _Skipped(lines)
+        self._replaced = frozenset(lines)
         self._plain = not (lines.keys() & _FORWARDED)
 
     def build(self, routed: Routed, host: bytes, prefix: bytes, *, trusted: bool) -> bytes:
@@ -82,31 +52,30 @@ class HeadBuilder:
             self._host or host,
             b"\r\n",
         ]
-        skipped = self._skipped
         dropped = exchange.dropped
-        if routed.route.own_headers:
-            dropped |= routed.route.own_headers
         fixed = self._fixed
         forwarded = self._plain
         own: frozenset[bytes] = frozenset()
+        if routed.route.own_headers:
+            dropped |= routed.route.own_headers
+        if self._replaced:
+            dropped |= self._replaced
         if routed.headers:
-            own = frozenset(fields.folded_name(name) for name, _ in routed.headers)
+            own = frozenset([fields.folded_name(name) for name, _ in routed.headers])
             dropped |= own
-            forwarded = forwarded and not (own & _FORWARDED)
-            if own & self._lines.keys():
+            forwarded = forwarded and own.isdisjoint(_FORWARDED)
+            if not own.isdisjoint(self._replaced):
                 fixed = b"".join(
                     b"%b: %b\r\n" % pair for name, pair in self._lines.items() if name not in own
                 )
             if b"host" in own:
                 parts[4] = next(value for name, value in routed.headers if name.lower() == b"host")
         if dropped:
-            for name, value in exchange.headers:
-                if not skipped[name] and fields.folded_name(name) not in dropped:
+            for name, value in exchange.plain_pairs():
+                if fields.folded_name(name) not in dropped:
                     parts += (name, b": ", value, b"\r\n")
         else:
-            for name, value in exchange.headers:
-                if not skipped[name]:
-                    parts += (name, b": ", value, b"\r\n")
+            parts += exchange.plain
         if exchange.body is not None:
             self._frame(parts, exchange.body.length, exchange.expects_continue)
         if forwarded and not trusted:

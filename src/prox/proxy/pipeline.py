@@ -105,7 +105,7 @@ class Pipeline:
     def _refuse(self, exchange: Exchange, status: int, reason: str) -> None:
         """Refuse what no route took."""
         exchange.refuse(status, reason=reason)
-        self.counters.request(status, self._seconds(exchange), 0, exchange.bytes_out)
+        self.counters.request(status, exchange.age(), 0, exchange.bytes_out)
 
     # Hooks.
 
@@ -168,9 +168,8 @@ class Pipeline:
         if not self._hooks.has_hook(route.id, HOOK_ON_REQUEST, stage):
             return _ALLOWED
         exchange = routed.exchange
-        loop = asyncio.get_running_loop()
         record = routed.record = routed.record or HookRecord()
-        before = loop.time()
+        before = exchange.age()
         try:
             verdict = await self._hooks.on_request(route.id, info, stage=stage, record=record)
         except HookError as error:
@@ -183,7 +182,7 @@ class Pipeline:
             exchange.refuse(error.status, str(error), reason="not_encodable")
             return None
         finally:
-            routed.hook_seconds += loop.time() - before
+            routed.hook_seconds += routed.exchange.age() - before
         if verdict.drop:
             exchange.reason = "plugin_dropped"
             exchange.drop()
@@ -202,8 +201,7 @@ class Pipeline:
         record = routed.record = HookRecord()
 
         async def decide(status: int, headers: Headers) -> tuple[int, Headers]:
-            loop = asyncio.get_running_loop()
-            before = loop.time()
+            before = routed.exchange.age()
             try:
                 shown = hooks.response_info(status, headers)
                 result = await self._hooks.on_response(
@@ -214,7 +212,7 @@ class Pipeline:
                 _log.warning("%s", error)
                 raise
             finally:
-                routed.hook_seconds += loop.time() - before
+                routed.hook_seconds += routed.exchange.age() - before
             return hooks.changed(status, headers, result)
 
         held = HeldAnswer(routed.exchange, decide)
@@ -229,7 +227,7 @@ class Pipeline:
 
     def _log(self, routed: Routed) -> None:
         exchange, route = routed.exchange, routed.route
-        seconds = self._seconds(exchange)
+        seconds = exchange.age()
         body = exchange.body
         received = 0 if body is None else body.received
         self.counters.request(exchange.status, seconds, received, exchange.bytes_out)
@@ -268,12 +266,8 @@ class Pipeline:
             remote_addr=routed.client_address,
             bytes_received=0 if exchange.body is None else exchange.body.received,
             bytes_sent=exchange.bytes_out,
-            duration_ms=round(Pipeline._seconds(exchange) * 1000),
+            duration_ms=round(exchange.age() * 1000),
         )
-
-    @staticmethod
-    def _seconds(exchange: Exchange) -> float:
-        return asyncio.get_running_loop().time() - exchange.started
 
 
 _ALLOWED = "allowed"

@@ -60,14 +60,13 @@ METHODS: dict[bytes, str] = {
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
 
-class RequestHead:
+class RequestHead(fields.Fields):
     """One request's head.
 
     Attributes:
         method: registered method, upper case.
         request_target: as it was sent.
         minor: the minor version, 0 or 1.
-        headers: all headers as they came.
         host_header: the Host value, None where an HTTP/1.0 client sent none.
         length: body bytes to come, 0 for none, CHUNKED for a chunked body.
         has_length: whether a Content-Length was there (0 is said too).
@@ -80,7 +79,6 @@ class RequestHead:
     method: str
     request_target: bytes
     minor: int
-    headers: Headers
     host_header: bytes | None = None
     length: int = 0
     has_length: bool = False
@@ -102,14 +100,18 @@ class RequestParser(Generic[Head]):
 
     def __init__(self, make: Callable[[], Head]) -> None:
         self._make = make
-        self._headers: Headers = []
+        self._plain: list[bytes] = []
+        self._special: Headers = []
         self._complete = False
         self._parser: httptools.HttpRequestParser
         self._renew()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by httptools."""
-        self._headers.append((name, value))
+        if name in fields.PLAIN or fields.is_plain(name):
+            self._plain += (name, b": ", value, b"\r\n")
+        else:
+            self._special.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Called by httptools."""
@@ -123,8 +125,8 @@ class RequestParser(Generic[Head]):
         """
         request = self._make()
         _request_line(request, head)
-        headers: Headers = []
-        self._headers = request.headers = headers
+        self._plain = request.plain = []
+        self._special = request.special = []
         self._complete = False
         try:
             self._parser.feed_data(head)
@@ -141,7 +143,7 @@ class RequestParser(Generic[Head]):
         except BadMessageError:
             self._renew()
             raise
-        if len(headers) > max_headers:
+        if len(request.plain) // 4 + len(request.special) > max_headers:
             self._renew()
             raise BadMessageError("too many headers", 431, "header_count")
         if request.length:
@@ -185,13 +187,8 @@ def _interpret(request: RequestHead, *, complete: bool) -> None:
     connection: frozenset[bytes] | None = None
     hosts = 0
     encodings: list[bytes] = []
-    kind_of = fields.KINDS.get
-    for name, value in request.headers:
-        what = kind_of(name)
-        if what is None:
-            what = fields.learn(name)
-        if not what:
-            continue
+    for name, value in request.special:
+        what = fields.kind(name)
         if what == fields.HOST:
             hosts += 1
             request.host_header = value.strip(b" \t")

@@ -19,14 +19,13 @@ _MAX_HEADERS = 1000
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 
 
-class ResponseHead:
+class ResponseHead(fields.Fields):
     """One response's head.
 
     Attributes:
         status: 100 to 599.
         reason: the reason phrase as it came.
         minor: the minor version, 0 or 1.
-        headers: all headers as they came.
         length: body bytes, CHUNKED or UNTIL_CLOSE; what HEAD, 1xx, 204 and 304 mean for it is applied.
         content_length: the Content-Length value whether or not a body follows (HEAD, 304), None without one.
         close: whether the upstream ends the connection after this answer.
@@ -36,29 +35,33 @@ class ResponseHead:
     status: int
     reason: bytes
     minor: int
-    headers: Headers
     length: int = UNTIL_CLOSE
     content_length: int | None = None
     close: bool = False
     dropped: frozenset[bytes] = frozenset()
 
-    def __init__(self, status: int, reason: bytes, minor: int, headers: Headers) -> None:
+    def __init__(self, status: int, reason: bytes, minor: int, plain: list[bytes], special: Headers) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
-        self.headers = headers
+        self.plain = plain
+        self.special = special
 
 
 class ResponseParser:
     """Reads whole response heads, one after the other."""
 
     def __init__(self) -> None:
-        self._headers: Headers = []
+        self._plain: list[bytes] = []
+        self._special: Headers = []
         self._complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by httptools."""
-        self._headers.append((name, value))
+        if name in fields.PLAIN or fields.is_plain(name):
+            self._plain += (name, b": ", value, b"\r\n")
+        else:
+            self._special.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Called by httptools."""
@@ -71,8 +74,8 @@ class ResponseParser:
             BadMessageError: for anything that RFC 9112 does not allow.
         """
         minor, status, reason = _status_line(head[: head.find(b"\n") + 1])
-        headers: Headers = []
-        self._headers = headers
+        self._plain = []
+        self._special = []
         self._complete = False
         # A new one each time: the last one may still wait for a body, which our own decoder read.
         parser = httptools.HttpResponseParser(self)
@@ -84,9 +87,9 @@ class ResponseParser:
             raise BadMessageError(f"malformed answer: {error}") from None
         if not self._complete:
             raise BadMessageError("malformed response head")
-        if len(headers) > _MAX_HEADERS:
+        if len(self._plain) // 4 + len(self._special) > _MAX_HEADERS:
             raise BadMessageError("too many headers in the answer")
-        response = ResponseHead(status, reason, minor, headers)
+        response = ResponseHead(status, reason, minor, self._plain, self._special)
         if not minor:
             response.close = True
         _interpret(response, method)
@@ -105,13 +108,8 @@ def _status_line(line: bytes) -> tuple[int, int, bytes]:
 def _interpret(response: ResponseHead, method: str) -> None:
     connection: frozenset[bytes] | None = None
     encodings: list[bytes] = []
-    kind_of = fields.KINDS.get
-    for name, value in response.headers:
-        what = kind_of(name)
-        if what is None:
-            what = fields.learn(name)
-        if not what:
-            continue
+    for name, value in response.special:
+        what = fields.kind(name)
         if what == fields.CONTENT_LENGTH:
             if response.content_length is not None:
                 raise BadMessageError("more than one Content-Length in the answer")
