@@ -46,6 +46,7 @@ class Server:
         self._config = config
         self._base = base
         self._application: Application | None = None
+        self._changing = asyncio.Lock()
         self.loaded: Loaded | None = None
 
     @property
@@ -70,12 +71,16 @@ class Server:
         Raises:
             ConfigError: the configuration is wrong; it holds every problem.
             StartError: it is right, but can't be served here and now.
+            RuntimeError: it is running already.
         """
-        loaded = await self._load(self._config)
-        application = Application()
-        await application.start(loaded.config)
-        self._application = application
-        self.loaded = loaded
+        async with self._changing:
+            if self._application is not None:
+                raise RuntimeError("the server is running")
+            loaded = await self._load(self._config)
+            application = Application()
+            await application.start(loaded.config)
+            self._application = application
+            self.loaded = loaded
 
     async def reload(self, config: Mapping[str, object] | str | Path | None = None) -> None:
         """Put a configuration in force without losing a request: a new one, or the same files read again.
@@ -83,18 +88,24 @@ class Server:
         Raises:
             ConfigError: the configuration is wrong; the old one stays in force.
             StartError: it can't be served; the old one stays in force.
+            RuntimeError: it is not running.
         """
-        wanted = self._config if config is None else config
-        loaded = await self._load(wanted)
-        await self.application.apply(loaded.config)
-        self._config = wanted
-        self.loaded = loaded
+        async with self._changing:
+            application = self.application
+            wanted = self._config if config is None else config
+            loaded = await self._load(wanted)
+            await application.apply(loaded.config)
+            self._config = wanted
+            self.loaded = loaded
 
-    async def stop(self, timeout: float | None = None) -> None:
-        """Let running requests end, `timeout` seconds at most (`runtime.shutdown_timeout` when None), and close."""
+    async def stop(self, drain: float | None = None) -> None:
+        """Let running requests end, `drain` seconds at most (`runtime.shutdown_timeout` when None), and close.
+
+        Once stopped it can be started again.
+        """
         application, self._application = self._application, None
         if application is not None:
-            await application.stop(timeout)
+            await application.stop(drain)
 
     async def _load(self, config: Mapping[str, object] | str | Path) -> Loaded:
         base = None if self._base is None else Path(self._base)

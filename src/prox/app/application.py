@@ -1,46 +1,39 @@
 """A running prox: the configuration in force, and how another takes its place.
 
-A reload builds and checks everything first; listeners are bound and plugins ready before anything changes; then one step without
-an await puts it in force for all services. Whatever fails before that step leaves the old configuration as it was.
+A reload builds and checks everything first; listeners are bound and plugins ready before anything changes; then one step
+without an await puts it in force for all services. Whatever fails before that step leaves the old configuration as it was.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from dataclasses import dataclass
+import contextlib
+from pathlib import Path
 
 from prox.config import model
-from prox.config.addresses import ListenAddress
 from prox.http.pool import Pools
-from prox.http.server import Entry
 from prox.observe.access import AccessLogs
-from prox.plugin import Manager
+from prox.plugin import Manager, Prepared
 from prox.proxy.pipeline import Pipeline
 from prox.tasks import spawn
 
 from .build import Builder, Built
-from .errors import StartError
-from .listening import Listener, bind
+from .listeners import Address, Key, Listeners, release
+from .listening import Listener
+from .snapshot import Snapshot
+from .threads import in_thread
 
-_log = logging.getLogger("prox.app")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What is in force."""
-
-    config: model.Config
-    built: Built
-    pipelines: dict[str, Pipeline]
+_CANCELLED = 2.0
+"""Seconds for requests whose connections were aborted to end, before the logs that they write to are closed."""
 
 
 class Application:
-    """Serves configurations, one after the other.
+    """Serves configurations, one after the other; once stopped it does not start again.
 
     Attributes:
         manager: the plugins.
         snapshot: what is in force, None before `start`.
+        logs: the access logs.
     """
 
     def __init__(self, manager: Manager | None = None) -> None:
@@ -49,19 +42,25 @@ class Application:
         self.logs = AccessLogs()
         self._pools = Pools()
         self._builder = Builder(self._pools, self.logs)
-        self._listeners: dict[ListenAddress, Listener] = {}
-        self._leaving: set[Entry] = set()
+        self._listeners = Listeners()
+        self._ending: set[Snapshot] = set()
         self._changing = asyncio.Lock()
+        self._stopped = False
 
     @property
-    def addresses(self) -> dict[str, tuple[str, int] | str]:
+    def addresses(self) -> dict[str, Address]:
         """Where each service really listens: host and port, or a socket's path."""
-        if self.snapshot is None:
+        if self.snapshot is None or self._stopped:
             return {}
         return {
-            name: self._listeners[service.listen].bound
+            name: self._listeners.address(name, service)
             for name, service in self.snapshot.config.services.items()
         }
+
+    @property
+    def files(self) -> frozenset[Path]:
+        """What was read to build the configuration in force, beside its own files."""
+        return frozenset() if self.snapshot is None else frozenset(self.snapshot.built.files)
 
     async def start(self, config: model.Config) -> None:
         """Bring up the first configuration: plugins first, then the listeners open.
@@ -69,12 +68,11 @@ class Application:
         Raises:
             StartError: nothing was started.
         """
-        await self.manager.start()
         try:
+            await self.manager.start()
             await self.apply(config)
         except BaseException:
-            await self.manager.stop()
-            self._pools.close()
+            await self.stop(0)
             raise
 
     async def apply(self, config: model.Config) -> None:
@@ -82,28 +80,36 @@ class Application:
 
         Raises:
             StartError: it can't be; nothing was changed.
+            RuntimeError: it has been stopped.
         """
         async with self._changing:
+            if self._stopped:
+                raise RuntimeError("the application was stopped")
             await self._apply(config)
 
     async def _apply(self, config: model.Config) -> None:
-        loop = asyncio.get_running_loop()
         before = self.snapshot
-        built = await loop.run_in_executor(
-            None, self._builder.build, config, None if before is None else before.built
-        )
-        fresh: dict[ListenAddress, Listener] = {}
-        try:
-            for service in config.services.values():
-                if service.listen not in self._listeners:
-                    fresh[service.listen] = await loop.run_in_executor(None, bind, service.listen)
+        with contextlib.ExitStack() as undo:
+            built = await in_thread(
+                lambda: self._builder.build(config, None if before is None else before.built),
+                self._builder.discard,
+            )
+            undo.callback(self._builder.discard, built)
+            fresh = await self._listeners.bind(config.services)
+            undo.callback(release, fresh.values())
             prepared = await self.manager.prepare(built.bindings, built.routes)
-        except BaseException:
+            undo.callback(self.manager.abandon, prepared)
             for listener in fresh.values():
-                listener.close()
-            self._builder.discard(built)
-            raise
-        # From here to the end of _swap nothing waits: no request sees half of each configuration.
+                listener.listen()
+            undo.pop_all()
+        self._put_in_force(config, built, fresh, prepared)
+        for listener in fresh.values():
+            await listener.accept()
+
+    def _put_in_force(
+        self, config: model.Config, built: Built, fresh: dict[Key, Listener], prepared: Prepared
+    ) -> None:
+        """Change everything. Nothing in here waits, so that no request sees a half of each configuration."""
         for reset in built.resets:
             reset()
         index = self.manager.commit(prepared)
@@ -117,68 +123,56 @@ class Application:
             )
             for name, service in built.services.items()
         }
-        self.snapshot = Snapshot(config, built, pipelines)
-        opening = self._swap(config, pipelines, fresh)
-        for listener, entry in opening:
-            await listener.open(entry)
+        before, self.snapshot = self.snapshot, Snapshot(config, built, pipelines)
+        self._listeners.swap(config.services, pipelines, fresh, config.runtime.shutdown_timeout)
         if before is not None:
-            self._builder.discard(before.built)
+            self._retire(before)
 
-    def _swap(
-        self, config: model.Config, pipelines: dict[str, Pipeline], fresh: dict[ListenAddress, Listener]
-    ) -> list[tuple[Listener, Entry]]:
-        """Point every listener at its service, and let go of those without one."""
-        self._listeners.update(fresh)
-        wanted: set[ListenAddress] = set()
-        opening: list[tuple[Listener, Entry]] = []
-        for name, service in config.services.items():
-            wanted.add(service.listen)
-            listener = self._listeners[service.listen]
-            if listener.entry is None:
-                opening.append((listener, Entry(pipelines[name], service.config)))
-            else:
-                listener.entry.handler = pipelines[name]
-                listener.entry.tuning = service.config
-        for address in self._listeners.keys() - wanted:
-            listener = self._listeners.pop(address)
-            listener.close()
-            if listener.entry is not None:
-                self._leave(listener.entry, config.runtime.shutdown_timeout)
-        return opening
-
-    def _leave(self, entry: Entry, timeout: float) -> None:
-        """Let the connections of a closed listener end."""
-        self._leaving.add(entry)
+    def _retire(self, snapshot: Snapshot) -> None:
+        """Give back what a configuration holds as soon as its last request has ended and was logged."""
+        snapshot.retire()
+        self._ending.add(snapshot)
 
         async def end() -> None:
-            await entry.drained(timeout)
-            self._leaving.discard(entry)
+            await snapshot.over.wait()
+            self._ending.discard(snapshot)
+            self._builder.discard(snapshot.built)
 
-        spawn(end(), "drain a removed listener")
+        spawn(end(), "end of a configuration")
 
-    async def stop(self, timeout: float | None = None) -> None:
+    async def stop(self, drain: float | None = None) -> None:
         """Accept no more, let running requests end, then close everything; plugins last.
 
         Args:
-            timeout: seconds that requests in flight may take; `runtime.shutdown_timeout` when None.
+            drain: seconds that requests in flight may take; `runtime.shutdown_timeout` when None.
         """
         async with self._changing:
-            if timeout is None:
-                timeout = 0.0 if self.snapshot is None else self.snapshot.config.runtime.shutdown_timeout
-            for listener in self._listeners.values():
-                listener.close()
-            entries = [listener.entry for listener in self._listeners.values() if listener.entry is not None]
-            self._listeners.clear()
-            drains = [spawn(entry.drained(timeout), "drain") for entry in (*entries, *self._leaving)]
+            if self._stopped:
+                return
+            self._stopped = True
+            if drain is None:
+                drain = 0.0 if self.snapshot is None else self.snapshot.config.runtime.shutdown_timeout
             try:
-                if drains:
-                    await asyncio.wait(drains)
+                await self._listeners.close(drain)
+                await self._last_requests()
             finally:
-                for entry in (*entries, *self._leaving):
-                    entry.abort()
-                await self.manager.stop()
-                self._pools.close()
-                self.logs.close()
+                self._listeners.abort()
+                try:
+                    await self.manager.stop()
+                finally:
+                    self._pools.close()
+                    self.logs.close()
 
+    async def _last_requests(self) -> None:
+        if self.snapshot is not None:
+            self._retire(self.snapshot)
+        endings = [spawn(snapshot.over.wait(), "last requests") for snapshot in self._ending]
+        if endings:
+            _, late = await asyncio.wait(endings, timeout=_CANCELLED)
+            for ending in late:
+                ending.cancel()
 
-__all__ = ["Application", "Snapshot", "StartError"]
+    def abort(self) -> None:
+        """Close all sockets and logs at once, where nothing can be waited for. The process has to end next."""
+        self._listeners.abort()
+        self.logs.close()

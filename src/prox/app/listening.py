@@ -1,4 +1,8 @@
-"""Listening sockets: bound before a configuration is put in force, closed after it no longer is."""
+"""One listening socket: bound first, listening when its configuration is about to be put in force, and accepting then.
+
+So an address that can't be had refuses a configuration before anything has changed, and nobody who connects waits for
+plugins that are still starting.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,15 @@ import logging
 import os
 import socket
 import stat
+from collections.abc import Sequence
+from pathlib import Path
 
 from prox.config.addresses import ListenAddress
-from prox.http.server import Entry
+from prox.config.model import Tuning
+from prox.http.server import Entry, Handler, ServerConnection
 
 from .errors import StartError
+from .ports import refuse_others, shared_port
 
 _log = logging.getLogger("prox.listen")
 
@@ -21,93 +29,158 @@ _BACKLOG = 4096
 
 
 class Listener:
-    """One address that is listened on.
+    """One address that is listened on. Made by `bind`.
 
     Attributes:
         address: as it is configured.
-        entry: what its connections ask.
-        sockets: open from `bind` on.
+        socket: bound from the beginning.
+        entry: what its connections ask; None before `point`.
     """
 
     def __init__(self, address: ListenAddress, sock: socket.socket) -> None:
         self.address = address
+        self.socket = sock
         self.entry: Entry | None = None
-        self._socket = sock
         self._server: asyncio.Server | None = None
-        self._inode = _inode(address.path) if address.kind == "unix" else None
+        self._file = _identity(address.path) if address.kind == "unix" else None
+        if address.kind == "unix":
+            self.bound: tuple[str, int] | str = address.path
+        else:
+            host, port = sock.getsockname()[:2]
+            self.bound = str(host), int(port)
 
-    @property
-    def bound(self) -> tuple[str, int] | str:
-        """Where it really listens: host and port, which the system chose for port 0, or a path."""
-        if self.address.kind == "unix":
-            return self.address.path
-        host, port = self._socket.getsockname()[:2]
-        return str(host), int(port)
-
-    async def open(self, entry: Entry) -> None:
-        """Begin to accept."""
-        self.entry = entry
+    async def prepare(self) -> None:
+        """Make all that accepting needs but accept."""
         loop = asyncio.get_running_loop()
         if self.address.kind == "unix":
-            self._server = await loop.create_unix_server(entry.connect, sock=self._socket, backlog=_BACKLOG)
+            self._server = await loop.create_unix_server(
+                self._connect, sock=self.socket, backlog=_BACKLOG, start_serving=False
+            )
         else:
-            self._server = await loop.create_server(entry.connect, sock=self._socket, backlog=_BACKLOG)
+            self._server = await loop.create_server(
+                self._connect, sock=self.socket, backlog=_BACKLOG, start_serving=False
+            )
+
+    def listen(self) -> None:
+        """From now on the kernel takes connections.
+
+        Raises:
+            StartError: another process was faster.
+        """
+        try:
+            self.socket.listen(_BACKLOG)
+        except OSError as error:
+            raise _refusal(self.address, error) from error
+
+    def point(self, handler: Handler, tuning: Tuning) -> None:
+        """Let a service answer its connections, those that are open too."""
+        if self.entry is None:
+            self.entry = Entry(handler, tuning)
+        else:
+            self.entry.handler = handler
+            self.entry.tuning = tuning
+
+    async def accept(self) -> None:
+        """Begin to accept."""
+        assert self._server is not None
+        await self._server.start_serving()
 
     def close(self) -> None:
-        """Accept no more; connections stay."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """Accept no more; connections stay. A unix socket's file is left to `remove`."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
         else:
-            self._socket.close()
-        if self._inode is not None and _inode(self.address.path) == self._inode:
+            self.socket.close()
+
+    def remove(self) -> None:
+        """Remove the unix socket's file, unless another has taken its place. Touches the disk."""
+        if self._file is not None and _identity(self.address.path) == self._file:
             with contextlib.suppress(OSError):
-                os.unlink(self.address.path)
+                Path(self.address.path).unlink()
+
+    def _connect(self) -> ServerConnection:
+        assert self.entry is not None
+        return self.entry.connect()
 
 
-def bind(address: ListenAddress) -> Listener:
-    """Bind an address; connections that come before `open` wait in the kernel.
+def bind(address: ListenAddress, leaving: Sequence[Listener] = ()) -> Listener:
+    """Bind an address. Touches the disk and may look up names.
+
+    Args:
+        address: what to bind.
+        leaving: our own listeners that are about to go and may hold a part of it, as `127.0.0.1:80` does of `:80`.
 
     Raises:
         StartError: it can't be bound; another process holding it is the usual reason.
     """
     try:
-        sock = _bind_unix(address.path) if address.kind == "unix" else _bind_tcp(address.host, address.port)
+        if address.kind == "unix":
+            sock = _bind_unix(address.path)
+        else:
+            held = [listener.socket for listener in leaving if listener.address.overlaps(address)]
+            sock = _take_over(address, held) if held else _bind_tcp(address.host, address.port)
     except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno == errno.EADDRINUSE:
-            reason = "another process listens there; stop it, or choose another address"
-        elif error.errno == errno.EACCES:
-            reason = "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE"
-        raise StartError(f"can't listen on {address}: {reason}") from error
+        raise _refusal(address, error) from error
     sock.setblocking(False)
     return Listener(address, sock)
 
 
-def _bind_tcp(host: str, port: int) -> socket.socket:
+def _refusal(address: ListenAddress, error: OSError) -> StartError:
+    reason = error.strerror or str(error)
+    folder = Path(address.path).parent
+    if isinstance(error, socket.gaierror):
+        reason = f"the name has no address: {reason}"
+    elif error.errno == errno.EADDRINUSE:
+        reason = "another process listens there; stop it, or choose another address"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        reason = "this machine has no such address"
+    elif error.errno == errno.EACCES and address.kind == "unix":
+        reason = f"permission denied in {folder}"
+    elif error.errno == errno.EACCES:
+        reason = "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE"
+    elif error.errno == errno.ENOENT:
+        reason = f"the folder {folder} does not exist"
+    return StartError(f"can't listen on {address}: {reason}")
+
+
+def _take_over(address: ListenAddress, held: Sequence[socket.socket]) -> socket.socket:
+    """Bind and listen where our own listeners that are about to go do."""
+    with shared_port(held):
+        sock = _bind_tcp(address.host, address.port, shared=True)
+        try:
+            sock.listen(_BACKLOG)
+            refuse_others(address.port, [*held, sock])
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        except BaseException:
+            sock.close()
+            raise
+    return sock
+
+
+def _bind_tcp(host: str, port: int, *, shared: bool = False) -> socket.socket:
     if not host:
         try:
-            return _tcp(socket.AF_INET6, ("::", port), dual=True)
+            return _tcp(socket.AF_INET6, ("::", port), shared=shared, dual=True)
         except OSError as error:
             if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
                 raise
-            return _tcp(socket.AF_INET, ("0.0.0.0", port))
-    try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise OSError(errno.EADDRNOTAVAIL, f"{host} has no address: {error.strerror}") from error
-    family, _, _, _, address = infos[0]
-    return _tcp(family, address)
+            return _tcp(socket.AF_INET, ("0.0.0.0", port), shared=shared)
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # Of a name with several addresses IPv4 is taken: what `localhost` means to most who write it.
+    family, _, _, _, address = min(infos, key=lambda info: info[0] != socket.AF_INET)
+    return _tcp(family, address, shared=shared)
 
 
-def _tcp(family: int, address: tuple[object, ...], *, dual: bool = False) -> socket.socket:
+def _tcp(family: int, address: tuple[object, ...], *, shared: bool, dual: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
         sock.bind(address)
-        sock.listen(_BACKLOG)
     except BaseException:
         sock.close()
         raise
@@ -124,9 +197,9 @@ def _bind_unix(path: str) -> socket.socket:
             if error.errno != errno.EADDRINUSE or not _is_stale(path):
                 raise
             _log.info("removing %s, which nobody listens on", path)
-            os.unlink(path)
+            Path(path).unlink()
             sock.bind(path)
-        sock.listen(_BACKLOG)
+        sock.listen(_BACKLOG)  # at once: a file that nobody listens on looks stale to another prox
     except BaseException:
         sock.close()
         raise
@@ -147,9 +220,9 @@ def _is_stale(path: str) -> bool:
     return False
 
 
-def _inode(path: str) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

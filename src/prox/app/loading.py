@@ -17,5 +17,5 @@ def load_served(config: Mapping[str, object] | str | Path, base: Path | None = N
     loaded = parse(config, base or Path.cwd()) if isinstance(config, Mapping) else load(config)
     refused = [problem for problem in loaded.unbuilt() if problem.severity == "error"]
     if refused:
-        raise ConfigError(refused)
+        raise ConfigError(refused, loaded.sources)
     return loaded

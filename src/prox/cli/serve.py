@@ -13,8 +13,8 @@ def serve(
 ) -> None:
     """Serve a configuration.
 
-    SIGHUP reads it again and reopens log files; SIGTERM and SIGINT let running requests end, a second one ends at once. Exits
-    with 0 after a signal and with 1 when it could not start.
+    SIGHUP reads it again and reopens log files; SIGTERM and SIGINT let running requests end, a second one ends at once.
+    Exits with 0 after a signal and with 1 when it could not start.
     """
     if workers is not None and workers > 1:
         raise typer.BadParameter("several worker processes are not built yet; use 1", param_hint="--workers")

@@ -1,34 +1,51 @@
-"""Telling when a file of the configuration has changed."""
+"""Telling when a file of the configuration has changed.
+
+The files are looked at every half second, by their names, and compared with what they were when they were read. That is
+slower than asking the kernel and sees what it does not tell of: files on network and container mounts, a link far up the
+path that points elsewhere now, what changed between reading and watching. A thousand files cost a few milliseconds a second.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
-from watchfiles import Change, awatch
+State: TypeAlias = tuple[object, ...] | None
+"""What tells one state of a file from another; None where there is none."""
 
-_SETTLE_MS = 200
-"""Changes that follow each other this closely are one: an editor writes a file in several steps."""
+_INTERVAL = 0.5
+_SETTLE = 0.1
+"""A change is told when nothing has changed for so long: an editor writes a file in several steps."""
 
 
-async def watch_files(sources: Sequence[Path], changed: Callable[[str], None]) -> None:
-    """Call `changed` with a reason whenever one of `sources` changes, appears anew or goes; never returns.
+def look(paths: Iterable[Path]) -> dict[Path, State]:
+    """The present state of files, and of folders of service files. Touches the disk."""
+    return {path: _state(path) for path in paths}
 
-    Folders are watched rather than files, since editors and configuration management replace files by renaming. A symbolic
-    link is followed too: mounted configuration changes where the link points.
-    """
-    files = {path for path in sources if not path.is_dir()}
-    folders = {path for path in sources if path.is_dir()}
-    targets = {path.resolve() for path in files}
-    watched = {path.parent for path in files | targets} | folders
 
-    def matters(_change: Change, name: str) -> bool:
-        path = Path(name)
-        return path in files or path in targets or (path.parent in folders and path.suffix == ".json5")
+async def changed(known: Mapping[Path, State]) -> list[Path]:
+    """Wait until some of these are not as they were; which."""
+    loop = asyncio.get_running_loop()
+    before = known
+    while True:
+        await asyncio.sleep(_INTERVAL)
+        now = await loop.run_in_executor(None, look, known)
+        while now != before:
+            before = now
+            await asyncio.sleep(_SETTLE)
+            now = await loop.run_in_executor(None, look, known)
+        found = [path for path, state in now.items() if state != known[path]]
+        if found:
+            return found
 
-    present = [path for path in watched if path.exists()]
-    if not present:
-        return
-    async for changes in awatch(*present, watch_filter=matters, step=_SETTLE_MS, recursive=False):
-        names = sorted({Path(name).name for _, name in changes})
-        changed(f"{', '.join(names)} changed")
+
+def _state(path: Path) -> State:
+    try:
+        if path.is_dir():
+            return tuple(sorted(entry.name for entry in path.iterdir() if entry.suffix == ".json5"))
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

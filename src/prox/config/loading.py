@@ -70,7 +70,7 @@ def _finish(assembly: Assembly) -> Loaded:
     problems += [assembly.problem("warning", *doubt) for doubt in doubts(builder)]
     problems = list(in_order(problems))
     if any(problem.severity == "error" for problem in problems):
-        raise ConfigError(problems)
+        raise ConfigError(problems, assembly.sources)
     return Loaded(builder.config(), tuple(assembly.sources), tuple(problems), assembly)
 
 

@@ -43,10 +43,14 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A configuration that can't be used. `problems` holds every finding, errors first."""
+    """A configuration that can't be used.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `problems` holds every finding, errors first; `sources` are the files and folders that were read, or were to be.
+    """
+
+    def __init__(self, problems: Iterable[Problem], sources: Iterable[Path] = ()) -> None:
         self.problems = in_order(problems)
+        self.sources = tuple(sources)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -193,13 +194,17 @@ class AccessLog:
 
 
 class AccessLogs:
-    """The access logs of a process: one for each file, however many routes and configurations name it."""
+    """The access logs of a process: one for each file, however many routes and configurations name it.
+
+    `open` may be called in any thread, as a configuration is built in one; the rest belongs to the loop's.
+    """
 
     def __init__(self) -> None:
         self._open: dict[Path, tuple[AccessLog, int]] = {}
+        self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[AccessLog]:
-        return (log for log, _ in self._open.values())
+        return iter([log for log, _ in list(self._open.values())])
 
     def open(self, path: Path) -> AccessLog:
         """The log of an absolute path, opened if it is the first time. Each `open` wants one `release`.
@@ -207,18 +212,22 @@ class AccessLogs:
         Raises:
             OSError: the file can't be opened; the text says why.
         """
-        log, uses = self._open.get(path) or (AccessLog(path), 0)
-        self._open[path] = (log, uses + 1)
+        with self._lock:
+            log, uses = self._open.get(path) or (AccessLog(path), 0)
+            self._open[path] = (log, uses + 1)
         return log
 
     def release(self, log: AccessLog) -> None:
-        """Give back what `open` gave; the last one closes the file."""
-        _, uses = self._open[log.path]
-        if uses > 1:
-            self._open[log.path] = (log, uses - 1)
-        else:
+        """Give back what `open` gave; the last one closes the file. After `close` it does nothing."""
+        with self._lock:
+            found, uses = self._open.get(log.path, (None, 0))
+            if found is not log:
+                return
+            if uses > 1:
+                self._open[log.path] = (log, uses - 1)
+                return
             del self._open[log.path]
-            log.close()
+        log.close()
 
     def reopen(self) -> None:
         """Open all files anew, after a rotation."""

@@ -1,0 +1,87 @@
+"""From configured actions to those that serve: one for each, however many routes of a service name it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from prox.config import model
+from prox.http.pool import OriginSettings, Pools
+from prox.observe.counters import Counters
+from prox.proxy.actions.drop import DropAction
+from prox.proxy.actions.proxy import ProxyAction
+from prox.proxy.actions.serve import ServeAction
+from prox.proxy.actions.static import StaticAction
+from prox.proxy.client import ClientAddresses
+from prox.proxy.route import Action
+
+from .errors import StartError
+
+
+class Actions:
+    """The actions of one service.
+
+    Attributes:
+        files: what was read to make them.
+    """
+
+    def __init__(self, service: model.Service, pools: Pools, counters: Counters) -> None:
+        tuning = service.config
+        self._settings = OriginSettings(
+            connect_timeout=tuning.dial_timeout,
+            response_header_timeout=tuning.response_header_timeout,
+            idle_timeout=tuning.idle_timeout,
+            keep_alive=tuning.keep_alive,
+            max_idle=tuning.max_idle_conns_per_host,
+            max_idle_in_all=tuning.max_idle_conns,
+        )
+        self._pools = pools
+        self._counters = counters
+        self._is_trusted = ClientAddresses(service.trusted_proxies).is_trusted
+        self._made: dict[int, Action] = {}  # by identity: the configuration outlives this
+        self.files: set[Path] = set()
+
+    def get(self, config: model.Action) -> Action:
+        """The action of a configured one.
+
+        Raises:
+            StartError: it can't be served.
+            OSError: a file can't be read.
+        """
+        action = self._made.get(id(config))
+        if action is None:
+            action = self._made[id(config)] = self._make(config)
+        return action
+
+    def _make(self, config: model.Action) -> Action:
+        match config:
+            case model.ProxyAction():
+                return self._proxy(config)
+            case model.StaticAction():
+                try:
+                    action = StaticAction(config)
+                except ValueError as error:
+                    raise StartError(f"the body of a static action: {error}") from error
+                if action.source:
+                    self.files.add(Path(action.source))
+                return action
+            case model.ServeAction():
+                return ServeAction(config)
+            case model.DropAction():
+                return DropAction()
+            case model.PassAction():
+                raise StartError("pass actions are not served yet")
+
+    def _proxy(self, config: model.ProxyAction) -> ProxyAction:
+        settings = self._settings
+        if config.timeout is not None:
+            settings = replace(settings, connect_timeout=config.timeout)
+        return ProxyAction(
+            config.upstream,
+            self._pools,
+            settings,
+            headers=config.headers,
+            fallback=None if config.fallback is None else self.get(config.fallback),
+            is_trusted=self._is_trusted,
+            failed=self._counters.upstream_failed,
+        )

@@ -1,0 +1,114 @@
+"""Reloads of `prox serve`: by signal and by changed files, one after the other; one that fails changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from prox.app.application import Application
+from prox.app.errors import StartError
+from prox.app.loading import load_served
+from prox.config import ConfigError, Loaded
+from prox.observe.logfile import open_log
+from prox.observe.logs import LogOutput, choose_level
+from prox.tasks import spawn
+
+from .watching import State, changed, look
+
+_log = logging.getLogger("prox.serve")
+
+
+class Reloader:
+    """Puts the configuration in force again and again, as it is on the disk then.
+
+    Args:
+        application: what runs it.
+        path: the file or folder.
+        log_level: what the command line says.
+        output: the process's log.
+        watch: whether changed files are a reason.
+    """
+
+    def __init__(
+        self, application: Application, path: Path, log_level: str | None, output: LogOutput, *, watch: bool
+    ) -> None:
+        self._application = application
+        self._path = path
+        self._log_level = log_level
+        self._output = output
+        self._watch = watch
+        self._reasons: asyncio.Queue[str] = asyncio.Queue()
+        self._known: dict[Path, State] = {}
+
+    def ask(self, reason: str) -> None:
+        """Reload soon; what is asked meanwhile is one reload."""
+        self._reasons.put_nowait(reason)
+
+    async def read(self, loaded: Loaded) -> None:
+        """Note what files were like when the first configuration was read."""
+        await self._note(loaded.sources, {})
+
+    async def run(self) -> None:
+        """Reload whenever it is asked for; never returns."""
+        await self._note((*self._known, *self._application.files), self._known)
+        while True:
+            reason = await self._next_reason()
+            while not self._reasons.empty():
+                reason = self._reasons.get_nowait()
+            _log.info("reloading: %s", reason)
+            await self._reload()
+
+    async def _next_reason(self) -> str:
+        asked = spawn(self._reasons.get(), "asked for a reload")
+        waiting = {asked}
+        if self._watch:
+            waiting.add(spawn(self._changes(), "watch files"))
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _changes(self) -> str:
+        paths = await changed(self._known)
+        return ", ".join(sorted(path.name for path in paths)) + " changed"
+
+    async def _reload(self) -> None:
+        loop = asyncio.get_running_loop()
+        # What is written while it is being read counts as changed afterwards.
+        before = await loop.run_in_executor(None, look, list(self._known))
+        sources: Iterable[Path] = self._known
+        try:
+            loaded = await loop.run_in_executor(None, load_served, self._path)
+            sources = (*loaded.sources, *self._known)
+            logs = loaded.config.logging
+            error_log = None if logs.error_log is None else Path(logs.error_log)
+            if error_log is not None:
+                await loop.run_in_executor(None, lambda: os.close(open_log(error_log)))
+            level = choose_level(self._log_level, os.environ.get("LOG_LEVEL"), logs.level)
+            await self._application.apply(loaded.config)
+            self._output.configure(level, error_log)
+        except ConfigError as error:
+            sources = (*error.sources, *self._known)
+            for problem in error.problems:
+                _log.error("%s", problem)
+            _log.error("the configuration is not taken: the one before stays in force")
+        except (StartError, OSError) as error:
+            _log.error("%s; the configuration before stays in force", error)
+        except Exception:
+            _log.exception("a reload failed inside prox; the configuration before stays in force")
+        else:
+            sources = (*loaded.sources, *self._application.files)
+            for problem in (*loaded.warnings, *loaded.unbuilt()):
+                _log.warning("%s", problem)
+            _log.info("the new configuration is in force")
+        await self._note(sources, before)
+
+    async def _note(self, sources: Iterable[Path], before: dict[Path, State]) -> None:
+        """Compare later with what was there before it was read, and with the present where that is not known."""
+        now = await asyncio.get_running_loop().run_in_executor(None, look, list(sources))
+        self._known = {path: before.get(path, state) for path, state in now.items()}
