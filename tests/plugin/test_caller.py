@@ -9,10 +9,10 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from support.plugin_host import open_files, request, until
 
 from prox.plugin import Caller, CallError
 from prox.plugin.connection import Connection
@@ -26,6 +26,7 @@ from prox.wire import (
     encode_result,
     unmarshal_envelope,
 )
+from support.plugin_host import open_files, request, until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ALLOW = encode_result(AuthorizeResult(allow=True))
@@ -55,7 +56,7 @@ def until_it_ends(serve: Serve) -> Serve:
 
 
 @asynccontextmanager
-async def plugin(folder: Path, serve: Serve, **settings: int) -> AsyncIterator[Caller]:
+async def plugin(folder: Path, serve: Serve, **settings: Any) -> AsyncIterator[Caller]:
     """A Caller of a server that runs `serve` for each connection."""
 
     path = str(folder / "s")

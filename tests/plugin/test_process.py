@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.plugin_host import QUICK, alive, open_files, spec, until, write_plugin
 
 from prox.plugin import Delays, PluginSpec, PluginStartError, Process
 from prox.plugin.runtime import RuntimeDirectory
 from prox.wire import OversizeLine
+from support.plugin_host import QUICK, alive, open_files, spec, until, write_plugin
 
 
 class Run:
@@ -54,7 +54,8 @@ async def test_it_gets_a_clean_environment_and_a_private_directory(
     body = """
         import json
         where = os.environ["PROX_PLUGIN_DIR"]
-        print(json.dumps([dict(os.environ), os.getcwd(), sys.argv[1:], os.stat(where).st_mode, os.stat(where + "/..").st_mode]))
+        modes = [os.stat(where).st_mode, os.stat(where + "/..").st_mode]
+        print(json.dumps([dict(os.environ), os.getcwd(), sys.argv[1:], *modes]))
     """
     program = spec(
         tmp_path, body, args=("--a", "b c"), env={"EXTRA": "x"}, env_pass=("APP_*",), cwd=str(tmp_path)

@@ -277,7 +277,12 @@ class _Asking(Generic[P, R]):
             known = life.id_of(step.key, self.route_id) or await self._moved(life, step.key, deadline)
             if life.refused:
                 _check_accepted(life, step.key)
-            return await self.call(caller, self._encoded(known, caller.max_frame), deadline)
+            era = life.era
+            era.calls += 1
+            try:
+                return await self.call(caller, self._encoded(known, caller.max_frame), deadline)
+            finally:
+                era.leave()
         except CallError as error:
             figures.errors[error.kind] += 1
             failure = HookError(supervisor.name, self.route_id, hook, error.kind, str(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from prox.wire import METHOD_CONFIGURE, ConfigureParams, MatchInfo, Request, encode_line
@@ -26,6 +26,27 @@ class Assignment:
     match: MatchInfo | None
 
 
+class Era:
+    """Calls that were made under the same numbering of routes.
+
+    Attributes:
+        calls: those that are open.
+        ended: called when the last one ends, once a new era has begun.
+    """
+
+    __slots__ = ("calls", "ended")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.ended: Callable[[Era], None] | None = None
+
+    def leave(self) -> None:
+        """A call has ended."""
+        self.calls -= 1
+        if not self.calls and self.ended is not None:
+            self.ended(self)
+
+
 class Life:
     """What is known of one process of a plugin.
 
@@ -37,6 +58,7 @@ class Life:
         features: what it said that it knows.
         pushed: it has pushed something.
         refused: the routes whose `configure` it answered with an error, and the error.
+        era: the calls under the present ids.
         grace_over: the wait for `ready` behind the last acknowledgement is over.
     """
 
@@ -49,9 +71,12 @@ class Life:
         self.pushed = False
         self.refused: dict[Hashable, str] = {}
         self.grace_over = False
+        self.era = Era()
         self._asked: deque[tuple[str, Hashable]] = deque()
         self._asked_keys: Counter[Hashable] = Counter()
-        self._moving: set[Hashable] = set()
+        self._known: set[Hashable] = set()
+        self._held: Mapping[str, Assignment] = {}
+        self._ending: set[Era] = set()
         self._moved: asyncio.Future[None] | None = None
         self._key_of: dict[str, Hashable] = {}
         self._id_of: dict[Hashable, str] = {}
@@ -59,16 +84,43 @@ class Life:
     @property
     def outstanding(self) -> int:
         """`configure` lines without an answer yet."""
-        return len(self._asked)
+        return len(self._asked) + len(self._held)
 
     def configure(self, routes: Mapping[str, Assignment]) -> None:
-        """Tell it its routes. Lines of an earlier configuration that have not gone out are taken back."""
+        """Tell it its routes. Lines of an earlier configuration that have not gone out are taken back.
+
+        From now on no route is asked about under an id that is to mean another one, and the lines go out when no
+        such call is open any more: no call is judged as one of another route.
+        """
         for _ in range(self.process.take_back()):
             self._answered(self._asked.pop()[1])
+        for route in self._held.values():
+            self._answered(route.key)
+        renumbers = False
+        for route_id, route in routes.items():
+            self._asked_keys[route.key] += 1
+            before = self._key_of.get(route_id)
+            if before is not None and before != route.key and self._id_of.get(before) == route_id:
+                del self._id_of[before]
+                renumbers = True
+        self._held = routes
+        if renumbers and self.era.calls:
+            self._ending.add(self.era)
+            self.era.ended = self._era_ended
+            self.era = Era()
+        if not self._ending:
+            self._send()
+
+    def _era_ended(self, era: Era) -> None:
+        self._ending.discard(era)
+        if not self._ending:
+            self._send()
+
+    def _send(self) -> None:
+        routes, self._held = self._held, {}
         for route_id, route in routes.items():
             match = route.match if route.match != _NO_MATCH else None
             self._asked.append((route_id, route.key))
-            self._asked_keys[route.key] += 1
             self.process.send(encode_line(Request(METHOD_CONFIGURE, ConfigureParams(route_id, match))))
 
     def acknowledged(self, error: str) -> tuple[str, Hashable] | None:
@@ -77,13 +129,9 @@ class Life:
             return None
         route_id, key = self._asked.popleft()
         self._answered(key)
-        before = self._key_of.get(route_id)
-        if before is not None and before != key and self._id_of.get(before) == route_id:
-            del self._id_of[before]
-            if before in self._asked_keys:
-                self._moving.add(before)
         self._key_of[route_id] = key
         self._id_of[key] = route_id
+        self._known.add(key)
         if error:
             self.refused[key] = error
         else:
@@ -95,20 +143,20 @@ class Life:
         self._asked_keys[key] -= 1
         if self._asked_keys[key] <= 0:
             del self._asked_keys[key]
-        self._moving.discard(key)
 
     def key_of(self, route_id: str) -> Hashable:
         """The route that the plugin means by an id; None where it was told of none."""
         return self._key_of.get(route_id)
 
     def id_of(self, key: Hashable, route_id: str) -> str | None:
-        """The id under which the plugin knows a route, `route_id` where that is one of them."""
-        return route_id if self._key_of.get(route_id) == key else self._id_of.get(key)
+        """The id under which the plugin knows a route: `route_id` where that is one of them."""
+        known = self._id_of.get(key)
+        return route_id if known is not None and self._key_of.get(route_id) == key else known
 
     async def moved(self, key: Hashable, deadline: float) -> None:
-        """Wait, until the deadline at most, while a known route has given up its id for one not acknowledged."""
-        while key in self._moving:
-            loop = asyncio.get_running_loop()
+        """Wait, until the deadline at most, while a route that it knows is getting another id."""
+        loop = asyncio.get_running_loop()
+        while key not in self._id_of and key in self._known and key in self._asked_keys:
             if self._moved is None:
                 self._moved = loop.create_future()
             timer = loop.call_at(deadline, self._tell_moved)
@@ -121,7 +169,9 @@ class Life:
 
     def end(self) -> None:
         """The process is gone."""
-        self._moving.clear()
+        self._asked.clear()
+        self._held = {}
+        self._asked_keys.clear()
         self._tell_moved()
         if self.caller is not None:
             self.caller.close()
@@ -138,6 +188,7 @@ class Life:
             if self._id_of.get(key) == route_id:
                 del self._id_of[key]
         keys = {route.key for route in routes.values()}
+        self._known &= keys
         for key in [refused for refused in self.refused if refused not in keys]:
             del self.refused[key]
 

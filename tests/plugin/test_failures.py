@@ -1,0 +1,447 @@
+"""A guard in every state in which it can't answer: refused, or allowed only where that is configured."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from prox.plugin import Binding, HookError, HookRecord, Manager, OnError, PluginSpec
+from prox.wire import ConnInfo, UpstreamResponseInfo
+from support.plugin_host import ALLOW, QUICK, alive, managed, open_files, request, spec, until, write_plugin
+
+CONN = ConnInfo(route_id="web:0", domain="a.test", remote_addr="192.0.2.1:1")
+ANSWER = UpstreamResponseInfo(status=200, headers={})
+HOOKS = '"on_request", "on_response", "on_connect"'
+
+
+async def kinds(manager: Manager, route_id: str = "web:0") -> list[str]:
+    """What each hook answers: ok, or the kind of the error."""
+    found = []
+    for ask in (
+        manager.on_request(route_id, request(route_id)),
+        manager.on_response(route_id, request(route_id), ANSWER),
+        manager.on_connect(route_id, CONN),
+    ):
+        try:
+            await ask
+        except HookError as error:
+            known = (error.plugin, error.route_id) == ("plugin", route_id)
+            found.append(str(error.kind) if known else str(error))
+        else:
+            found.append("ok")
+    return found
+
+
+def bound(plugin: PluginSpec, **settings: object) -> Binding:
+    return Binding(route_id="web:0", plugin=plugin, **settings)  # type: ignore[arg-type] # typed by the cases
+
+
+STRICT = OnError(response="deny")
+
+NOT_UP = {
+    "missing": None,
+    "exits": "sys.exit(1)",
+    "mute": "sys.stdin.read()",
+    "acknowledges only": "from plugin_child import *\nfor _ in configures(): acknowledge()",
+    "deaf": "import time; time.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("state", NOT_UP)
+async def test_a_guard_that_does_not_come_up(tmp_path: Path, state: str) -> None:
+    body = NOT_UP[state]
+    settings = {"start_timeout": 0.2}
+    plugin = PluginSpec(path=str(tmp_path / "no"), alias="plugin") if body is None else spec(tmp_path, body)
+    plugin = replace(plugin, **settings)  # type: ignore[arg-type] # seconds
+    delays = replace(QUICK, stop_eof=0.05, ready_grace=0.05)
+    async with managed(bound(plugin, on_error=STRICT), delays=delays) as manager:
+        assert manager.has_hook("web:0", "on_request")
+        assert manager.has_hook("web:0", "on_connect")
+        assert await kinds(manager) == ["not_ready", "ok", "not_ready"]
+    assert await kinds(manager) == ["not_ready", "ok", "not_ready"]
+    allowed = bound(plugin, on_error=OnError(request="allow", connect="allow"))
+    async with managed(allowed, delays=delays) as manager:
+        record = HookRecord()
+        assert (await manager.on_request("web:0", request(), record=record)).allow
+        assert record == HookRecord("plugin", "error")
+        assert (await manager.on_connect("web:0", CONN)).allow
+        assert manager.states()[0].figures["on_request"].errors == {"not_ready": 1}
+
+
+async def test_it_is_refused_before_it_was_started(tmp_path: Path) -> None:
+    manager = Manager()
+    manager.configure([bound(spec(tmp_path))], {})
+    assert manager.has_hook("web:0", "on_request")
+    assert await kinds(manager) == ["not_ready", "ok", "not_ready"]
+
+
+async def test_the_log_says_what_to_do_when_nothing_comes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugin = spec(tmp_path, NOT_UP["acknowledges only"] or "", start_timeout=0.3)
+    async with managed(bound(plugin)):
+        await until(lambda: "hooks: []" in caplog.text)
+
+
+async def test_a_discovering_plugin_guards_nothing(tmp_path: Path) -> None:
+    plugin = spec(tmp_path, NOT_UP["acknowledges only"] or "", hooks=())
+    async with managed(bound(plugin)) as manager:
+        assert not manager.has_hook("web:0", "on_request")
+        assert (await manager.on_request("web:0", request())).allow
+        assert manager.states()[0].state == "ready"
+
+
+async def test_a_first_push_without_ready_says_that_it_serves_nothing(tmp_path: Path) -> None:
+    body = """
+        from plugin_child import *
+        for _ in configures():
+            acknowledge()
+            push("set_targets", route_id="web:0", targets=[])
+    """
+    async with managed(bound(spec(tmp_path, body))) as manager:
+        await until(lambda: not manager.has_hook("web:0", "on_request"))
+        assert (await manager.on_request("web:0", request())).allow
+        assert manager.states()[0].hooks == ()
+
+
+async def test_the_setting_hooks_decides_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    body = """
+        from plugin_child import *
+        run(lambda hook, call: {"ok": True} if hook == 1 else {"s": 203}, "on_request", "on_response")
+    """
+    async with managed(bound(spec(tmp_path, body, hooks=("on_request", "on_connect")))) as manager:
+        assert await kinds(manager) == ["ok", "ok", "not_served"]
+        assert not manager.has_hook("web:0", "on_response")
+        assert "the setting decides" in caplog.text
+
+
+async def test_a_guard_that_crashes_refuses_until_it_is_back(tmp_path: Path) -> None:
+    body = f"""
+        from plugin_child import *
+        run(lambda hook, call: os._exit(3) if call.get("p") == "/crash" else {{"ok": True}}, {HOOKS})
+    """
+    async with managed(bound(spec(tmp_path, body), on_error=STRICT)) as manager:
+        assert await kinds(manager) == ["ok", "ok", "ok"]
+        with pytest.raises(HookError) as failure:
+            await manager.on_request("web:0", request(path="/crash"))
+        assert failure.value.kind == "closed"
+        await until(lambda: manager.states()[0].state == "backing off")
+        assert await kinds(manager) == ["not_ready"] * 3  # on_response, too: it was declared once
+        assert manager.has_hook("web:0", "on_response")
+        await until(lambda: manager.states()[0].state == "ready")
+        assert await kinds(manager) == ["ok", "ok", "ok"]
+        state = manager.states()[0]
+        assert (state.restarts, state.last_exit) == (1, 3)
+
+
+async def test_no_request_passes_while_a_guard_is_killed_again_and_again(tmp_path: Path) -> None:
+    """The plugin denies everything, so whatever is allowed went past it."""
+    body = 'from plugin_child import *\nrun(lambda hook, call: {"ok": False}, "on_request")'
+    delays = replace(QUICK, restart_first=0.01, restart_most=0.01)
+    async with managed(bound(spec(tmp_path, body)), delays=delays) as manager:
+        passed = denied = refused = 0
+        killed = 0
+        over = False
+
+        async def client() -> None:
+            nonlocal passed, denied, refused
+            while not over:
+                assert manager.has_hook("web:0", "on_request")
+                try:
+                    result = await manager.on_request("web:0", request())
+                except HookError:
+                    refused += 1
+                    await asyncio.sleep(0.001)
+                else:
+                    passed += result.allow
+                    denied += not result.allow
+
+        loop = asyncio.get_running_loop()
+        clients = [loop.create_task(client()) for _ in range(4)]
+        while killed < 5:
+            await until(lambda: manager.states()[0].state == "ready")
+            before = denied
+            await until(lambda before=before: denied > before + 10)  # type: ignore[misc] # a lambda with a default
+            pid = manager.states()[0].pid
+            assert pid
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+            await until(lambda: manager.states()[0].state != "ready")
+        over = True
+        await asyncio.gather(*clients)
+        assert passed == 0
+        assert denied
+        assert refused
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("time.sleep(60)", "deadline"),
+        ('b"\\x00\\x00\\x00\\x04junk"', "undecodable"),
+        ('{"yes": True}', "undecodable"),
+        ('{"ok": False, "s": 42} if hook == 1 else {"s": 700}', "undecodable"),
+        ('b"\\x7f\\xff\\xff\\xff"', "too_large"),
+        ("sys.exit()", "closed"),
+    ],
+)
+async def test_a_guard_that_answers_wrongly(tmp_path: Path, answer: str, kind: str) -> None:
+    body = f"""
+        import time
+        from plugin_child import *
+        def handle(hook, call):
+            if call.get("p") == "/good": return {{"ok": True}}
+            if {answer!r} == "sys.exit()": os._exit(0)
+            return {answer}
+        run(handle, {HOOKS})
+    """
+    async with managed(bound(spec(tmp_path, body), timeout=0.1)) as manager:
+        with pytest.raises(HookError) as failure:
+            await manager.on_request("web:0", request())
+        assert failure.value.kind == kind
+        if kind != "closed":
+            assert (await manager.on_request("web:0", request(path="/good"))).allow
+            assert manager.states()[0].figures["on_request"].errors == {kind: 1}
+    async with managed(
+        bound(spec(tmp_path, body), timeout=0.1, on_error=OnError(request="allow"))
+    ) as manager:
+        assert (await manager.on_request("web:0", request())).allow
+        assert manager.states()[0].figures["on_request"].errors == {kind: 1}
+
+
+@pytest.mark.parametrize("shape", ['{"s": 700}', '{"s": 100}', '{"h": 3}', '{"rm": "Server"}'])
+async def test_a_wrong_on_response_passes_the_answer_or_refuses_it(tmp_path: Path, shape: str) -> None:
+    body = f'from plugin_child import *\nrun(lambda hook, call: {shape}, "on_response")'
+    async with managed(bound(spec(tmp_path, body))) as manager:
+        assert (await manager.on_response("web:0", request(), ANSWER)).headers == {}
+    async with managed(bound(spec(tmp_path, body), on_error=STRICT)) as manager:
+        with pytest.raises(HookError) as failure:
+            await manager.on_response("web:0", request(), ANSWER)
+        assert failure.value.kind == "undecodable"
+
+
+async def test_one_deadline_holds_for_all_plugins_of_a_hook(tmp_path: Path) -> None:
+    body = """
+        import time
+        from plugin_child import *
+        run(lambda hook, call: time.sleep(0.1) or {"ok": True}, "on_request")
+    """
+    plugins = [spec(tmp_path, body, f"p{n}") for n in range(5)]
+    bindings = [Binding(route_id="web:0", plugin=plugin, timeout=0.25) for plugin in plugins]
+    async with managed(*bindings) as manager:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with pytest.raises(HookError) as failure:
+            await manager.on_request("web:0", request())
+        assert failure.value.kind == "deadline"
+        assert failure.value.plugin == "p2"
+        assert loop.time() - began < 0.5
+
+
+async def test_a_binding_may_have_a_tighter_limit(tmp_path: Path) -> None:
+    body = """
+        import time
+        from plugin_child import *
+        run(lambda hook, call: time.sleep(0.3) or {"ok": True}, "on_request")
+    """
+    async with managed(bound(spec(tmp_path, body), plugin_timeout=0.05)) as manager:
+        with pytest.raises(HookError, match="deadline"):
+            await manager.on_request("web:0", request())
+
+
+async def test_a_slow_plugin_does_not_slow_another_route(tmp_path: Path) -> None:
+    slow = spec(
+        tmp_path,
+        'from plugin_child import *\nimport time\nrun(lambda *_: time.sleep(60), "on_request")',
+        "slow",
+    )
+    async with managed(
+        Binding(route_id="web:0", plugin=replace(slow, max_concurrency=2), timeout=0.5),
+        Binding(route_id="web:1", plugin=spec(tmp_path)),
+    ) as manager:
+        loop = asyncio.get_running_loop()
+        stuck = [loop.create_task(manager.on_request("web:0", request())) for _ in range(20)]
+        await until(lambda: manager.states()[0].waiting == 18)
+        began = loop.time()
+        for _ in range(20):
+            assert (await manager.on_request("web:1", request("web:1"))).allow
+        assert loop.time() - began < 0.3
+        results = await asyncio.gather(*stuck, return_exceptions=True)
+        assert {result.kind for result in results if isinstance(result, HookError)} == {"deadline"}
+
+
+async def test_a_route_that_its_plugin_does_not_accept_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = """
+        from plugin_child import *
+        listener, path = listen()
+        serve(listener, lambda hook, call: {"ok": True})
+        good = os.path.exists(__file__ + ".good")
+        for params in configures():
+            good = os.path.exists(__file__ + ".good")
+            if params["route_id"] == "web:0" and not good:
+                say({"error": "no key for this route"})
+            else:
+                acknowledge()
+            ready(path, "on_request")
+    """
+    plugin = spec(tmp_path, body)
+    bindings = [Binding(route_id=f"web:{n}", plugin=plugin) for n in range(2)]
+    async with managed(*bindings) as manager:
+        assert await kinds(manager, "web:0") == ["not_configured", "ok", "ok"]
+        assert await kinds(manager, "web:1") == ["ok", "ok", "ok"]
+        assert "does not accept route web:0, it is refused: no key for this route" in caplog.text
+        write_plugin(tmp_path, "", Path(plugin.path).name + ".good")
+        await manager.reconfigure(bindings, {})
+        assert await kinds(manager, "web:0") == ["ok", "ok", "ok"]
+
+
+async def test_a_program_that_appears_later_is_started(tmp_path: Path) -> None:
+    plugin = PluginSpec(path=str(tmp_path / "plugin"))
+    async with managed(bound(plugin)) as manager:
+        state = manager.states()[0]
+        assert state.state == "failed to start"
+        assert "no such file" in state.error
+        write_plugin(tmp_path, ALLOW)
+        await until(lambda: manager.states()[0].state == "ready")
+        assert (await manager.on_request("web:0", request())).allow
+
+
+async def test_a_crash_loop_that_says_something_still_backs_off(tmp_path: Path) -> None:
+    body = """
+        from plugin_child import *
+        listener, path = listen()
+        for _ in configures():
+            acknowledge()
+            ready(path, "on_request")
+            push("set_targets", route_id="*", targets=[])
+            os._exit(1)
+    """
+    delays = replace(QUICK, restart_first=0.02, restart_most=5.0)
+    async with managed(bound(spec(tmp_path, body)), delays=delays) as manager:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await until(lambda: manager.states()[0].restarts >= 4)
+        assert loop.time() - began >= 0.02 + 0.04 + 0.08 + 0.16 - 0.02
+
+
+async def test_restarts_leave_nothing_behind(tmp_path: Path) -> None:
+    delays = replace(QUICK, restart_first=0.001, restart_most=0.001)
+    body = """
+        from plugin_child import *
+        run(lambda hook, call: os._exit(1), "on_request")
+    """
+    async with managed(bound(spec(tmp_path, body)), delays=delays) as manager:
+
+        async def restart(times: int) -> None:
+            for _ in range(times):
+                await until(lambda: manager.states()[0].state == "ready")
+                with pytest.raises(HookError):
+                    await manager.on_request("web:0", request())
+                await until(lambda: manager.states()[0].state != "ready")
+            await until(lambda: manager.states()[0].state == "ready")
+
+        await restart(2)
+        files, tasks = open_files(), len(asyncio.all_tasks())
+        await restart(10)
+        await until(lambda: open_files() <= files and len(asyncio.all_tasks()) <= tasks)
+        root = manager._runtime.path
+        assert root is not None
+        await until(lambda: sum(1 for _ in root.iterdir()) <= 1)
+        assert manager.states()[0].restarts == 12
+
+
+async def test_a_socket_that_moves_is_followed(tmp_path: Path) -> None:
+    body = """
+        from plugin_child import *
+        number = 0
+        for params in configures():
+            acknowledge()
+            number += 1
+            listener, path = listen(str(number))
+            serve(listener, lambda hook, call, number=number: {"ok": True, "h": {"X-Socket": str(number)}})
+            ready(path, "on_request")
+    """
+    binding = bound(spec(tmp_path, body))
+    async with managed(binding) as manager:
+        assert (await manager.on_request("web:0", request())).headers == {"X-Socket": "1"}
+        await manager.reconfigure([binding], {})
+        await until(lambda: manager._supervisors[binding.plugin].life.socket.endswith("/2"))  # type: ignore[union-attr] # it runs
+        assert (await manager.on_request("web:0", request())).headers == {"X-Socket": "2"}
+
+
+async def test_lines_that_are_none_change_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    body = """
+        from plugin_child import *
+        def odd(params):
+            for line in ("no json", "[]", "{}", '{"method": "jump"}', '{"result": "ok"}', '{"error": "e"}',
+                         '{"method": "ready", "params": {"hooks": 5}}', '{"method": "set_targets", "params": []}',
+                         "x" * 300, chr(0), "{" * 5000):
+                say(line)
+            say("z" * 200_000)
+            push("log", level="warn", message="the last line")
+        run(lambda hook, call: {"ok": True}, "on_request", configured=odd)
+    """
+    async with managed(bound(spec(tmp_path, body, max_line=100_000))) as manager:
+        await until(lambda: "the last line" in caplog.text)
+        for words in (
+            "not a line of the protocol",
+            "unknown method 'jump'",
+            "no configure is open",
+            "above 100000 bytes",
+        ):
+            assert words in caplog.text
+        assert all("plugin plugin" in record.getMessage() for record in caplog.records)
+        assert (await manager.on_request("web:0", request())).allow
+        assert manager.states()[0].restarts == 0
+
+
+async def test_log_lines_keep_their_level_and_values(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "prox.plugin")
+    body = """
+        from plugin_child import *
+        def log(params):
+            for level in ("debug", "info", "warn", "error", "loud"):
+                push("log", level=level, message="m-" + level, args=["route", "web:0", "n", 3, "ok", True])
+            push("log", level="info", message="forged" + chr(10) + "line", args=["odd"])
+        run(lambda hook, call: {"ok": True}, "on_request", configured=log)
+    """
+    async with managed(bound(spec(tmp_path, body))):
+        await until(lambda: "forged" in caplog.text)
+        found = {
+            record.getMessage(): record.levelname
+            for record in caplog.records
+            if "plugin plugin: " in record.getMessage()
+        }
+        for level, name in (
+            ("debug", "DEBUG"),
+            ("info", "INFO"),
+            ("warn", "WARNING"),
+            ("error", "ERROR"),
+            ("loud", "INFO"),
+        ):
+            assert found[f"plugin plugin: m-{level} route=web:0 n=3 ok=true"] == name
+        assert r"plugin plugin: forged\nline odd" in found
+
+
+async def test_a_manager_stops_in_time_whatever_its_plugins_do(tmp_path: Path) -> None:
+    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    plugins = [spec(tmp_path, stubborn, f"p{n}", start_timeout=0.1) for n in range(3)]
+    manager = Manager(delays=replace(QUICK, stop_eof=0.1, stop_term=0.1))
+    manager.configure([Binding(route_id="web:0", plugin=plugin) for plugin in plugins], {})
+    await manager.start()
+    pids = [state.pid for state in manager.states()]
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await manager.stop()
+    assert loop.time() - began < 1.5
+    assert not any(alive(pid) for pid in pids if pid)
