@@ -150,9 +150,12 @@ class ChunkedDecoder:
             raise BadMessageError("the chunked body has no end", reason="truncated")
 
     def _check_partial(self, data: bytes, position: int) -> None:
-        limit = _MAX_CHUNK_LINE if self._state == self._SIZE else _MAX_TRAILERS - self._trailer_bytes
-        if len(data) - position > limit:
-            raise BadMessageError("chunk line or trailers too long")
+        size = len(data) - position
+        if self._state == self._SIZE:
+            if size > _MAX_CHUNK_LINE:
+                raise BadMessageError("chunk line too long")
+        elif size > _MAX_TRAILERS - self._trailer_bytes:
+            raise BadMessageError("trailers too long", 431, "header_size")
 
     def _line(self, line: bytes) -> None:
         if self._state == self._SIZE:

@@ -85,8 +85,9 @@ def kind(name: bytes) -> int:
     alias = _KINDS.get(folded.replace(b"_", b"-"), ORDINARY)
     if alias in {HOST, CONTENT_LENGTH, TRANSFER_ENCODING}:
         return UNDERSCORED_FRAMING
-    # Servers behind CGI read X_Forwarded_For as X-Forwarded-For: it must not slip past the one that prox sets.
-    return alias if alias in {FORWARDED_FOR, FORWARDED_OTHER} else ORDINARY
+    # Servers behind CGI read X_Forwarded_For as X-Forwarded-For: it must not slip past the one that prox sets. Nor does it
+    # count as an address: a trusted proxy appends to its own spelling, and what stands beside that is the client's.
+    return FORWARDED_OTHER if alias in {FORWARDED_FOR, FORWARDED_OTHER} else ORDINARY
 
 
 PLAIN: set[bytes] = set()
@@ -162,9 +163,10 @@ def connection_options(value: bytes) -> frozenset[bytes]:
     return frozenset(list_members(value))
 
 
+@lru_cache(maxsize=1024)
 def dropped_fields(options: frozenset[bytes]) -> frozenset[bytes]:
-    """The fields that Connection options declare hop-by-hop, without those that never are."""
-    return options - _NO_FIELDS
+    """The fields that Connection options declare hop-by-hop, folded, without those that never are."""
+    return frozenset(folded_name(option) for option in options) - _NO_FIELDS
 
 
 def join_headers(first: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

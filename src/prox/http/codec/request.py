@@ -139,6 +139,8 @@ class RequestParser(Generic[Head]):
             raise BadMessageError("method not implemented", 501, "unknown_method") from None
         except httptools.HttpParserError as error:
             self._renew()
+            if _has_unknown_coding(head):
+                raise BadMessageError("transfer coding not implemented", 501, "transfer_coding") from None
             raise BadMessageError(f"malformed request: {error}") from None
         except BadMessageError:
             self._renew()
@@ -146,8 +148,9 @@ class RequestParser(Generic[Head]):
         if len(request.plain) // 4 + len(request.special) > max_headers:
             self._renew()
             raise BadMessageError("too many headers", 431, "header_count")
-        if request.length:
-            # The parser waits for a body that our own decoder reads: the next head needs a new one.
+        if request.length or request.close:
+            # The parser waits for a body that our own decoder reads, or takes no more after the last message of a
+            # connection: the next head needs a new one.
             self._renew()
         return request
 
@@ -238,11 +241,19 @@ def _check_encoding(request: RequestHead, encodings: list[bytes]) -> None:
     if len(encodings) == 1 and encodings[0].strip(b" \t").lower() == b"chunked":
         request.length = CHUNKED
         return
-    for coding in b",".join(encodings).lower().split(b","):
-        name = coding.split(b";")[0].strip(b" \t")
-        if fields.is_token(name) and name not in {b"chunked", b"identity"}:
-            raise BadMessageError("transfer coding not implemented", 501, "transfer_coding")
     raise BadMessageError("Transfer-Encoding must be exactly one 'chunked'")
+
+
+def _has_unknown_coding(head: bytes) -> bool:
+    """Whether a head that httptools refused names a transfer coding that prox does not know (RFC 9112 section 6.1)."""
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"transfer-encoding":
+            for coding in fields.list_members(value):
+                known = coding.split(b";")[0].strip(b" \t")
+                if fields.is_token(known) and known not in {b"chunked", b"identity"}:
+                    return True
+    return False
 
 
 def _expectation(value: bytes) -> bool:

@@ -49,6 +49,8 @@ def parse_target(method: str, target: bytes) -> Target:
     Raises:
         BadMessageError: 400 where the form does not fit the method or is none of the four.
     """
+    if method == "CONNECT":
+        return _connect_target(target)
     if target[:1] == b"/":
         path, mark, query = target.partition(b"?")
         return Target(target, decode_path(path), query if mark else None)
@@ -56,8 +58,6 @@ def parse_target(method: str, target: bytes) -> Target:
         if method != "OPTIONS":
             raise BadMessageError("the target * is for OPTIONS alone")
         return Target(target, "*", None)
-    if method == "CONNECT":
-        return _connect_target(target)
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise BadMessageError("malformed request target")
