@@ -499,3 +499,14 @@ async def test_a_slow_reader_of_notifications_delays_no_call(tmp_path: Path) -> 
             )
         for _ in range(10):
             assert (await caller.call_request(request(), soon(1))).allow
+
+
+async def test_connections_without_use_are_closed_but_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prox.plugin.caller._IDLE", 0.05)
+    async with plugin(tmp_path, answering(b"", ALLOW)) as caller:
+        await asyncio.gather(*(caller.call_request(request(), soon()) for _ in range(8)))
+        assert caller.connections > 1
+        await until(lambda: caller.connections == 1)
+        assert (await caller.call_request(request(), soon())).allow

@@ -445,3 +445,27 @@ async def test_a_manager_stops_in_time_whatever_its_plugins_do(tmp_path: Path) -
     await manager.stop()
     assert loop.time() - began < 1.5
     assert not any(alive(pid) for pid in pids if pid)
+
+
+async def test_what_a_plugin_declares_later_holds_for_requests_that_began_before(tmp_path: Path) -> None:
+    """No on_response is skipped because the request began before the plugin was ready or a reload came."""
+    body = """
+        from plugin_child import *
+        listener, path = listen()
+        serve(listener, lambda hook, call: {"s": 203})
+        for params in configures():
+            acknowledge()
+            if os.path.exists(__file__ + ".go"):
+                ready(path, "on_response")
+    """
+    plugin = spec(tmp_path, body, start_timeout=0.1)
+    delays = replace(QUICK, ready_grace=0.01)
+    async with managed(bound(plugin), delays=delays) as manager:
+        began_before = manager.index
+        assert not began_before.has_hook("web:0", "on_response")
+        write_plugin(tmp_path, "", "plugin.go")
+        await manager.reconfigure([bound(plugin)], {})
+        await until(lambda: manager.has_hook("web:0", "on_response"))
+        assert began_before.has_hook("web:0", "on_response")
+        assert not began_before.has_hook("web:0", "on_request")
+        assert (await began_before.on_response("web:0", request(), ANSWER)).status == 203
