@@ -241,19 +241,21 @@ def _check_encoding(request: RequestHead, encodings: list[bytes]) -> None:
     if len(encodings) == 1 and encodings[0].strip(b" \t").lower() == b"chunked":
         request.length = CHUNKED
         return
+    if _is_unknown_coding(b",".join(encodings)):
+        raise BadMessageError("transfer coding not implemented", 501, "transfer_coding")
     raise BadMessageError("Transfer-Encoding must be exactly one 'chunked'")
 
 
+def _is_unknown_coding(value: bytes) -> bool:
+    """Whether a Transfer-Encoding names a coding that prox does not know: that is 501 (RFC 9112 section 6.1)."""
+    names = [coding.split(b";")[0].strip(b" \t") for coding in fields.list_members(value)]
+    return any(fields.is_token(name) and name not in {b"chunked", b"identity"} for name in names)
+
+
 def _has_unknown_coding(head: bytes) -> bool:
-    """Whether a head that httptools refused names a transfer coding that prox does not know (RFC 9112 section 6.1)."""
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"transfer-encoding":
-            for coding in fields.list_members(value):
-                known = coding.split(b";")[0].strip(b" \t")
-                if fields.is_token(known) and known not in {b"chunked", b"identity"}:
-                    return True
-    return False
+    """The same of a head that httptools refused."""
+    lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    return any(name.lower() == b"transfer-encoding" and _is_unknown_coding(value) for name, _, value in lines)
 
 
 def _expectation(value: bytes) -> bool:
