@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import select
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
@@ -38,7 +40,11 @@ LINGER = 2.0
 DRAIN_BYTES = 64 * 1024
 """How much of a body that nobody wants is read away so that the connection can be used again."""
 
+DRAIN_SECONDS = 5.0
+"""How long that may take."""
+
 _END = b"\r\n\r\n"
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
 
 class Handler(Protocol):
@@ -165,12 +171,12 @@ class ServerConnection(asyncio.Protocol):
         """See asyncio.Protocol."""
         if self._decoder is not None:
             self._receive_body(data)
-        elif self._exchange is None and not self._buffer:
+        elif self._exchange is None and not self._buffer and not self.write_paused:
             if not self._lingering:
                 self._receive_head(data)
-        else:
+        elif not self._lingering:
             self._buffer += data
-            if self._exchange is None:
+            if self._exchange is None and not self.write_paused:
                 data, self._buffer = self._buffer, b""
                 self._receive_head(data)
             elif len(self._buffer) > self._entry.tuning.max_header_bytes:
@@ -179,6 +185,7 @@ class ServerConnection(asyncio.Protocol):
     def eof_received(self) -> None:
         """The client sent FIN: it has gone, as nginx and Go hold it. The transport closes."""
         self._gone()
+        self._deadline = self._after(self._entry.tuning.idle_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """See asyncio.Protocol."""
@@ -196,7 +203,9 @@ class ServerConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
-        if self._exchange is not None and self._exchange.source is not None:
+        if self._exchange is None:
+            self._next()
+        elif self._exchange.source is not None:
             self._exchange.source.resume()
 
     # What the body's reader says (this connection is the source of its requests' bodies).
@@ -242,7 +251,9 @@ class ServerConnection(asyncio.Protocol):
                 self._incomplete(data)
                 return
             if data[:2] == b"\r\n":  # empty lines before a request are skipped: RFC 9112 section 2.2
-                data = data[2:]
+                empty = _EMPTY_LINES.match(data)
+                assert empty is not None
+                data = data[empty.end() :]
                 if not data:
                     return
                 continue
@@ -267,7 +278,8 @@ class ServerConnection(asyncio.Protocol):
                     return
             self._flow.run(entry.handler.handle(exchange))
             self._starting = False
-            if self._is_serving() or not self._buffer:
+            # A client that does not read its answers gets no more of them: what it sent ahead waits.
+            if self._is_serving() or not self._buffer or self.write_paused:
                 return
             data, self._buffer = self._buffer, b""
 
@@ -275,14 +287,14 @@ class ServerConnection(asyncio.Protocol):
         entry = self._entry
         tuning = entry.tuning
         if len(head) > tuning.max_header_bytes:
-            raise BadMessageError("request head too large", 431, "header_size")
+            raise _too_large(head, tuning)
         exchange = entry.parser.parse(head, tuning.max_header_count)
         request_target = exchange.request_target
         if len(request_target) > tuning.max_target_bytes:
             raise BadMessageError("request target too long", 414, "target_size")
         self._in_head = False
         self._served += 1
-        if exchange.close or entry.closing or self._served == tuning.max_requests_per_connection:
+        if exchange.close or entry.closing or 0 < tuning.max_requests_per_connection <= self._served:
             self._close = True
         exchange.connection = self
         exchange.client = self.client
@@ -315,10 +327,8 @@ class ServerConnection(asyncio.Protocol):
         """Keep a head whose end has not come, unless it can't become one any more."""
         tuning = self._entry.tuning
         first = data.find(b"\n")
-        if first < 0 and len(data) > tuning.max_target_bytes + 64:
-            self._refuse(BadMessageError("request target too long", 414, "target_size"))
-        elif len(data) > tuning.max_header_bytes:
-            self._refuse(BadMessageError("request head too large", 431, "header_size"))
+        if len(data) > tuning.max_header_bytes or (first < 0 and len(data) > tuning.max_target_bytes + 64):
+            self._refuse(_too_large(data, tuning))
         elif first >= 0 and data.count(b"\n") != data.count(b"\r\n"):
             self._refuse(BadMessageError("bare LF in the head"))
         elif first < 0 and not data[:1].isalpha() and data != b"\r":
@@ -388,20 +398,26 @@ class ServerConnection(asyncio.Protocol):
                 return
             self._body.stop()
             if self._reading_body():
+                self._deadline = self._after(DRAIN_SECONDS)
+                if self._watch is not None:
+                    self._watch.expect(self._deadline)
                 return
         self._exchange = None
+        self._deadline = self._after(self._entry.tuning.idle_timeout)
+        if self._watch is not None:
+            self._watch.expect(self._deadline)
         if self._close:
             if self._buffer:
                 self._linger()
             else:
                 self.transport.close()
-            return
-        tuning = self._entry.tuning
-        self._deadline = self._after(tuning.idle_timeout)
-        if self._watch is not None:
-            self._watch.expect(self._deadline)
-        if self._buffer and not self._starting:
-            if len(self._buffer) > tuning.max_header_bytes:
+        elif self._buffer and not self.write_paused:
+            self._next()
+
+    def _next(self) -> None:
+        """Serve what the client sent ahead."""
+        if self._buffer and not self._starting and not self.transport.is_closing():
+            if len(self._buffer) > self._entry.tuning.max_header_bytes:
                 self.transport.resume_reading()
             data, self._buffer = self._buffer, b""
             self._receive_head(data)
@@ -434,6 +450,7 @@ class ServerConnection(asyncio.Protocol):
             self.transport.abort()
         else:
             self.transport.close()
+            self._deadline = self._after(self._entry.tuning.idle_timeout)
 
     def _long_rest(self, decoder: Decoder) -> bool:
         return not isinstance(decoder, LengthDecoder) or decoder.left > DRAIN_BYTES
@@ -459,6 +476,8 @@ class ServerConnection(asyncio.Protocol):
         exchange, body = self._exchange, self._body
         self._decoder = None
         self._close = True
+        if not self._flow.running:  # it was refused before anybody was asked
+            self._entry.handler.malformed(self.client, error)
         if exchange is not None and not exchange.ended:
             exchange.reason = error.reason
             if exchange.status == 0:
@@ -500,20 +519,35 @@ class ServerConnection(asyncio.Protocol):
 
     def _check(self, now: float) -> float:
         exchange = self._exchange
-        if exchange is None:
-            if now < self._deadline:
-                return self._deadline
-            if self._in_head and not self._lingering:
-                self._refuse(BadMessageError("the head came too slowly", 408, "deadline_head"))
-                return self._deadline
-            if self._lingering:
-                self.transport.abort()
-            else:
-                self.transport.close()
+        if exchange is None or self.transport.is_closing():
+            return self._check_idle(now)
+        if self._reads_nothing() and _has_hung_up(self.transport):
+            self.abort()
             return NEVER
+        if exchange.ended and self._decoder is not None and not self._flow.running:
+            if now >= self._deadline:  # the rest of a body that nobody wants does not come
+                self._linger()
+            return self._deadline
         if exchange.ended or exchange.status:
             return self._check_answer(now, exchange)
         return self._check_body(now, exchange)
+
+    def _check_idle(self, now: float) -> float:
+        """A connection between requests, or one that is about to close."""
+        if now < self._deadline:
+            return self._deadline
+        transport = self.transport
+        if self._lingering or transport.is_closing() or transport.get_write_buffer_size():
+            transport.abort()  # what it does not read by now it never will
+        elif self._in_head:
+            self._refuse(BadMessageError("the head came too slowly", 408, "deadline_head"))
+            return self._deadline
+        else:
+            transport.close()
+        return NEVER
+
+    def _reads_nothing(self) -> bool:
+        return self._paused_at is not None or len(self._buffer) > self._entry.tuning.max_header_bytes
 
     def _check_answer(self, now: float, exchange: Http1Exchange) -> float:
         """`write_timeout`: the whole answer, counted from the request's head."""
@@ -545,3 +579,18 @@ class ServerConnection(asyncio.Protocol):
                 return self._check_answer(now, exchange)
             due = min(due, limit)
         return due
+
+
+def _too_large(data: bytes, tuning: Tuning) -> BadMessageError:
+    """Which limit the head goes over that `data` begins."""
+    line = data.find(b"\n")
+    if (len(data) if line < 0 else line) > tuning.max_target_bytes + 64:
+        return BadMessageError("request target too long", 414, "target_size")
+    return BadMessageError("request head too large", 431, "header_size")
+
+
+def _has_hung_up(transport: asyncio.Transport) -> bool:
+    """Whether the peer has sent FIN or RST: a transport that does not read says nothing of it."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -86,8 +86,8 @@ def kind(name: bytes) -> int:
     if alias in {HOST, CONTENT_LENGTH, TRANSFER_ENCODING}:
         return UNDERSCORED_FRAMING
     # Servers behind CGI read X_Forwarded_For as X-Forwarded-For: it must not slip past the one that prox sets. Nor does it
-    # count as an address: a trusted proxy appends to its own spelling, and what stands beside that is the client's.
-    return FORWARDED_OTHER if alias in {FORWARDED_FOR, FORWARDED_OTHER} else ORDINARY
+    # count as what a trusted proxy said: that one writes its own spelling, and what stands beside it is the client's.
+    return HOP_BY_HOP if alias in {FORWARDED_FOR, FORWARDED_OTHER} else ORDINARY
 
 
 PLAIN: set[bytes] = set()
