@@ -149,6 +149,7 @@ class Http1Exchange(RequestHead, Exchange):
         elif data:
             transport.write(data)
         self.ended = True
+        self.source = None  # it serves others from now on
         self.connection.answer_ended()
 
     def flush(self) -> None:
@@ -164,6 +165,7 @@ class Http1Exchange(RequestHead, Exchange):
         self.reason = self.reason or getattr(error, "kind", "internal_error")
         self.flush()
         self.broken = True
+        self.source = None
         self.connection.break_answer(reset=not self._chunked and self.minor == 0)
 
     def drop(self) -> None:

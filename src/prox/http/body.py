@@ -102,9 +102,9 @@ class RequestBody:
         if self.ended:
             sink.end(b"".join(held) if len(held) != 1 else held[0])
             return
+        self._connection.resume()  # first: a sink that is full now pauses again
         for data in held:
             sink.write(data)
-        self._connection.resume()
 
     def pause(self) -> None:
         """The sink is full."""

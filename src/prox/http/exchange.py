@@ -48,6 +48,11 @@ class Answer(ABC):
     Where a hook has to see an answer before the client does, one stands in front of the exchange and holds it back.
     """
 
+    @property
+    @abstractmethod
+    def began(self) -> bool:
+        """Whether a final head was given, although the client may not have it yet."""
+
     @abstractmethod
     def read_from(self, source: Source | None) -> None:
         """Say what the answer's body is read from: it is paused while the client is slow."""
@@ -109,7 +114,7 @@ class Answer(ABC):
     def respond(self, method: str, status: int, headers: Headers, body: bytes = b"") -> None:
         """Answer a request of `method` with a whole message that prox holds itself."""
         self.begin(status, [(b"Date", http_date()), *headers], len(body))
-        self.end(b"" if method == "HEAD" else body)
+        self.end(b"" if method == "HEAD" or status in {204, 304} else body)
 
 
 class Exchange(Answer):
@@ -170,6 +175,11 @@ class Exchange(Answer):
     @abstractmethod
     def age(self) -> float:
         """Seconds since the head was complete."""
+
+    @property
+    def began(self) -> bool:
+        """See Answer."""
+        return self.status != 0
 
     @abstractmethod
     def drop(self) -> None:

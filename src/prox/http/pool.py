@@ -93,6 +93,8 @@ class Origin:
                 raise UpstreamError(
                     "connect_timeout", f"no connection to {self.host}:{self.port} in time"
                 ) from None
+            if task.done() and not task.cancelled() and task.exception() is None:
+                self.put(task.result())  # it came when nobody waited for it any more
             raise
         finally:
             if timer is not None:
@@ -104,7 +106,7 @@ class Origin:
             transport, connection = await loop.create_connection(
                 lambda: UpstreamConnection(self), self.host, self.port
             )
-        except socket.gaierror as error:
+        except (socket.gaierror, UnicodeError) as error:
             raise UpstreamError("unresolvable", f"{self.host}: {error}") from None
         except OSError as error:
             raise UpstreamError("connect_refused", f"{self.host}:{self.port}: {error}") from None

@@ -60,6 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_loop",
         "_method",
         "_origin",
+        "_paused",
         "_pending",
         "_receiver",
         "_sent",
@@ -85,6 +86,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = b""
         self._pending = b""
         self._chunked = False
+        self._paused = False
         self._sent = True
         self._keep = False
         self._method = ""
@@ -168,11 +170,13 @@ class UpstreamConnection(asyncio.Protocol):
     def pause(self) -> None:
         """See Source."""
         if self._receiver is not None:  # an idle connection must see its FIN
+            self._paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """See Source."""
-        if not self.transport.is_closing():
+        if self._paused and not self.transport.is_closing():
+            self._paused = False
             self.transport.resume_reading()
 
     def stop(self) -> None:
@@ -213,7 +217,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """See asyncio.Protocol: the transport closes, `connection_lost` says the rest."""
-        self._ended(None)
+        if self._receiver is None:
+            self._close()  # at once, so that no request is given to it until then
+        else:
+            self._ended(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -232,6 +239,8 @@ class UpstreamConnection(asyncio.Protocol):
                     raise BadMessageError("the answer's head is too large")
                 if data[:5] != b"HTTP/"[: len(data)]:
                     raise BadMessageError("the answer is not HTTP/1.1")
+                if data.count(b"\n") != data.count(b"\r\n"):
+                    raise BadMessageError("bare LF in the answer's head")
                 self._buffer = data
                 return
             size = end + 4
@@ -304,6 +313,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._pending = b""
         self.error = error
         if error is None and self._keep and self._sent and not self.transport.is_closing():
+            self.resume()  # who paused it no longer has a say
             timeout = self._origin.settings.idle_timeout
             if timeout is not None and self._watch is not None:
                 self._deadline = self._loop.time() + timeout

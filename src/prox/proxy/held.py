@@ -12,12 +12,16 @@ from prox.http.exchange import Answer, Exchange
 from prox.http.streams import Source
 from prox.plugin import HookError
 
+_BODILESS = frozenset({204, 304})
+
 Decide = Callable[[int, Headers], Coroutine[Any, Any, tuple[int, Headers]]]
 """Given status and headers of an answer, those that the client gets; raises HookError to refuse the answer."""
 
 
 class HeldAnswer(Answer):
     """Stands in front of an exchange; what was read meanwhile waits here, and its source is paused.
+
+    It is the exchange's source too, so that a client that catches up does not wake what is held.
 
     Attributes:
         settled: the decision was made, and what waited was passed on.
@@ -47,7 +51,23 @@ class HeldAnswer(Answer):
     def read_from(self, source: Source | None) -> None:
         """See Answer."""
         self._source = source
-        self._exchange.read_from(source)
+        self._exchange.read_from(None if source is None else self)
+
+    def pause(self) -> None:
+        """See Source."""
+        if self._source is not None:
+            self._source.pause()
+
+    def resume(self) -> None:
+        """See Source."""
+        if self._source is not None and (self.settled.done or not self.began):
+            self._source.resume()
+
+    def stop(self) -> None:
+        """See Source."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.stop()
 
     def begin(
         self,
@@ -79,22 +99,24 @@ class HeldAnswer(Answer):
             return
         if new_status != status:
             reason_phrase = None
+            if status in _BODILESS:
+                length = 0  # whatever the upstream said of a body that it did not send
         self._exchange.begin(new_status, headers, length, dropped=dropped, reason_phrase=reason_phrase)
-        self._release(without_body=new_status != status and new_status in {204, 304})
+        self._release(without_body=new_status != status and new_status in _BODILESS)
 
     def _refuse(self) -> None:
         self._refused = True
         self._waiting.clear()
         self._exchange.refuse(502, reason="plugin_error")
+        self.stop()
         self.settled.set()
-        if self._source is not None:
-            self._source.stop()
 
     def _release(self, *, without_body: bool) -> None:
         waiting, self._waiting = self._waiting, []
         if without_body:
             self._refused = True
             self._exchange.end()
+            self.stop()
         elif self._error is not None:
             for data in waiting:
                 self._exchange.write(data)
@@ -102,12 +124,12 @@ class HeldAnswer(Answer):
         elif self._ended:
             self._exchange.end(b"".join(waiting))
         else:
+            if self._source is not None:
+                self._source.resume()  # first: a client that is slow now pauses it again
             self._exchange.flush()
             for data in waiting:
                 self._exchange.write(data)
         self.settled.set()
-        if self._source is not None:
-            self._source.resume()
 
     def _asked(self, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, asyncio.CancelledError) and not self.settled.done:
@@ -127,6 +149,7 @@ class HeldAnswer(Answer):
 
     def end(self, data: bytes = b"") -> None:
         """See Answer."""
+        self._source = None  # it serves others from now on
         if self._refused:
             return
         if self.settled.done:
@@ -138,6 +161,7 @@ class HeldAnswer(Answer):
 
     def fail(self, error: Exception) -> None:
         """See Answer."""
+        self._source = None
         if self._refused:
             return
         if self.settled.done:

@@ -122,7 +122,7 @@ class ProxyAction:
         self._failed(error.kind)
         _log.error("route %s: upstream %s: %s: %s", routed.route.id, routed.upstream, error.kind, error)
         exchange.reason = error.kind
-        if not exchange.status and not exchange.broken:
+        if not routed.answer.began and not exchange.status and not exchange.broken:
             exchange.refuse(error.status)
 
     def _destination(self, routed: Routed) -> Destination | UpstreamError:
