@@ -75,7 +75,7 @@ class Http1Exchange(RequestHead, Exchange):
         for name, value in headers:
             if fields.kind(name) in _STRIPPED or (dropped and fields.folded_name(name) in dropped):
                 continue
-            parts += (name, b": ", value, b"\r\n")
+            parts.append(fields.line_of(name, value))
         self._frame(parts, length)
 
     def take(self, head: ResponseHead) -> Sink:
@@ -83,10 +83,10 @@ class Http1Exchange(RequestHead, Exchange):
         if head.dropped:
             return super().take(head)
         self.status = head.status
-        parts = [_status_line(head.status, head.reason), *head.plain]
+        parts = [_status_line(head.status, head.reason), head.plain]
         for name, value in head.special:
             if fields.kind(name) not in _STRIPPED:
-                parts += (name, b": ", value, b"\r\n")
+                parts.append(fields.line_of(name, value))
         length = head.length
         self._frame(parts, length if length > 0 else head.content_length if length == 0 else None)
         return self
@@ -95,22 +95,20 @@ class Http1Exchange(RequestHead, Exchange):
         """Say how the body ends, and whether the connection does."""
         status = self.status
         close = self.connection.closes_after(self)
-        bodiless = self.method == "HEAD" or status in _BODILESS
         if length is not None:
             if status != 204:
-                parts.append(b"Content-Length: %d\r\n" % length)
-        elif not bodiless:
+                parts.append(b"\r\nContent-Length: %d" % length)
+        elif status not in _BODILESS and self.method != "HEAD":
             if self.minor:
                 self._chunked = True
-                parts.append(b"Transfer-Encoding: chunked\r\n")
+                parts.append(b"\r\nTransfer-Encoding: chunked")
             else:
                 close = self.connection.close_after_answer()
         if close:
-            parts.append(b"Connection: close\r\n\r\n")
-        elif self.minor:
-            parts.append(b"\r\n")
-        else:
-            parts.append(b"Connection: keep-alive\r\n\r\n")
+            parts.append(b"\r\nConnection: close")
+        elif not self.minor:
+            parts.append(b"\r\nConnection: keep-alive")
+        parts.append(b"\r\n\r\n")
         self._head = b"".join(parts)
 
     def write(self, data: bytes) -> None:
@@ -177,8 +175,8 @@ class Http1Exchange(RequestHead, Exchange):
         """See Exchange."""
         if not self.minor or self.status or self.broken:
             return
-        kept = [(name, value) for name, value in headers if fields.kind(name) not in _STRIPPED]
-        self.connection.transport.write(fields.join_headers(_status_line(status, reason_phrase), kept))
+        kept = [fields.line_of(*pair) for pair in headers if fields.kind(pair[0]) not in _STRIPPED]
+        self.connection.transport.write(b"".join([_status_line(status, reason_phrase), *kept, b"\r\n\r\n"]))
         if status == 100:
             self.expects_continue = False
 
@@ -191,16 +189,17 @@ class Http1Exchange(RequestHead, Exchange):
 @lru_cache(maxsize=256)
 def _status_line(status: int, reason_phrase: bytes | None) -> bytes:
     text = phrase(status).encode() if reason_phrase is None else reason_phrase
-    return b"HTTP/1.1 %d %b\r\n" % (status, text)
+    return b"HTTP/1.1 %d %b" % (status, text)
 
 
 def refusal(error: BadMessageError) -> bytes:
     """The whole answer to a message that is not worth an exchange; the connection ends after it."""
     body = f"{error}\n".encode()
-    headers = [
-        (b"Date", http_date()),
-        (b"Content-Type", b"text/plain; charset=utf-8"),
-        (b"Content-Length", b"%d" % len(body)),
-        (b"Connection", b"close"),
+    parts = [
+        _status_line(error.status, None),
+        fields.line_of(b"Date", http_date()),
+        b"\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+        % len(body),
+        body,
     ]
-    return fields.join_headers(_status_line(error.status, None), headers) + body
+    return b"".join(parts)

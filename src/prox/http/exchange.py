@@ -7,7 +7,6 @@ what it is read from; a client that reads slowly pauses that.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,10 @@ class Client:
         ip: the peer's address, IPv4 never in IPv6 form; empty on a Unix socket.
         address: `ip:port` (`[v6]:port`), as hooks get it.
         scheme: b"http" or b"https".
+        forwarded: X-Forwarded-For and -Proto of a request that came without, as lines.
     """
 
-    __slots__ = ("address", "ip", "scheme")
+    __slots__ = ("address", "forwarded", "ip", "scheme")
 
     def __init__(self, peer: object, scheme: bytes = b"http") -> None:
         self.ip = ""
@@ -40,6 +40,10 @@ class Client:
             ip = str(peer[0]).partition("%")[0].removeprefix("::ffff:")
             self.ip = ip
             self.address = f"[{ip}]:{peer[1]}" if ":" in ip else f"{ip}:{peer[1]}"
+        self.forwarded = b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b" % (
+            self.ip.encode() or b"unknown",
+            scheme,
+        )
 
 
 class Answer(ABC):
@@ -125,7 +129,7 @@ class Exchange(Answer):
         target: the request target taken apart.
         host: the host asked for: lower case, without port; empty where the client named none.
         authority: host and port as the client wrote them.
-        plain: the fields that go through a proxy untouched, flat (see prox.http.codec.fields).
+        plain: lines of the fields that go through a proxy untouched (see prox.http.codec.fields).
         dropped: folded names of headers that Connection declared hop-by-hop.
         forwarded_for: X-Forwarded-For as the client sent it.
         body: None where there is none.
@@ -144,7 +148,7 @@ class Exchange(Answer):
     target: Target
     host: str
     authority: bytes
-    plain: list[bytes]
+    plain: bytes
     client: Client
     started: float
     dropped: frozenset[bytes] = frozenset()
@@ -164,8 +168,8 @@ class Exchange(Answer):
         """All headers as pairs."""
 
     @abstractmethod
-    def plain_pairs(self) -> Iterator[tuple[bytes, bytes]]:
-        """The plain fields as pairs."""
+    def plain_without(self, names: frozenset[bytes]) -> bytes:
+        """The plain lines but those of the folded `names`, which a peer may have chosen."""
 
     @property
     @abstractmethod

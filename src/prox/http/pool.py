@@ -57,13 +57,12 @@ class Origin:
 
     def put(self, connection: UpstreamConnection) -> None:
         """Keep a connection for its next request, or close it where there are enough."""
-        settings = self.settings
-        full = len(self._idle) >= settings.max_idle or self._pools.idle >= settings.max_idle_in_all
-        if full or self._pools.closed:
+        pools, idle, settings = self._pools, self._idle, self.settings
+        if len(idle) < settings.max_idle and pools.idle < settings.max_idle_in_all and not pools.closed:
+            idle.append(connection)
+            pools.idle += 1
+        else:
             connection.transport.abort()
-            return
-        self._idle.append(connection)
-        self._pools.idle += 1
 
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection has closed."""

@@ -91,7 +91,7 @@ class Entry:
         if self._empty is not None and not self.connections:
             self._empty.set()
 
-    async def drained(self, timeout: float) -> None:
+    async def drained(self, timeout: float) -> None:  # noqa: ASYNC109 - what the timeout ends is not this wait
         """Drain, and abort after `timeout` seconds what is still open."""
         self._empty = asyncio.Event()
         self.drain()

@@ -152,8 +152,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _await_head(self) -> None:
         timeout = self._origin.settings.response_header_timeout
         if timeout is not None and self._watch is not None:
-            self._deadline = self._loop.time() + timeout
-            self._watch.expect(self._deadline)
+            self._deadline = deadline = self._loop.time() + timeout
+            if deadline < self._watch.next:
+                self._watch.expect(deadline)
 
     def _put(self, data: bytes) -> None:
         head = self._pending
@@ -268,8 +269,7 @@ class UpstreamConnection(asyncio.Protocol):
                 sink.end(rest)
                 self.finished.set()
                 return
-            decoder: Decoder = LengthDecoder(length)
-            self._decoder = decoder
+            self._decoder = LengthDecoder(length)
             if length == 0:  # bytes behind an answer that has no body
                 self._keep = False
                 self._over(None)
@@ -316,8 +316,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.resume()  # who paused it no longer has a say
             timeout = self._origin.settings.idle_timeout
             if timeout is not None and self._watch is not None:
-                self._deadline = self._loop.time() + timeout
-                self._watch.expect(self._deadline)
+                self._deadline = deadline = self._loop.time() + timeout
+                if deadline < self._watch.next:
+                    self._watch.expect(deadline)
             self._origin.put(self)
         else:
             self._close()

@@ -1,13 +1,13 @@
 """The head of the request that goes upstream.
 
-Of the client's headers only those go on that mean nothing to a proxy, byte for byte, without those that the action or a plugin
+Of the headers only those go on that mean nothing to a proxy, byte for byte, without those that the action or a plugin
 sets; what is hop-by-hop, frames or tells the client's address is made anew. Path and query go on as they came, too, unless a
 plugin rewrote them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from prox.http.codec import fields
 from prox.http.codec.target import encode_path
@@ -29,10 +29,10 @@ class HeadBuilder:
         }
         host = lines.pop(b"host", None)
         self._host = None if host is None else host[1]
-        self._lines = lines
-        self._fixed = b"".join(b"%b: %b\r\n" % pair for pair in lines.values())
+        self._lines = {name: fields.line_of(*pair) for name, pair in lines.items()}
+        self._fixed = b"".join(self._lines.values())
         self._replaced = frozenset(lines)
-        self._plain = not (lines.keys() & _FORWARDED)
+        self._tells_client = self._replaced.isdisjoint(_FORWARDED)
 
     def build(self, routed: Routed, host: bytes, prefix: bytes, *, trusted: bool) -> bytes:
         """The whole head, from the request line to the empty line.
@@ -44,57 +44,47 @@ class HeadBuilder:
             trusted: the peer is a trusted proxy, whose X-Forwarded-Proto and -Host are kept.
         """
         exchange = routed.exchange
-        parts = [
-            exchange.method.encode(),
-            b" ",
-            self._target(routed, prefix),
-            b" HTTP/1.1\r\nHost: ",
-            self._host or host,
-            b"\r\n",
-        ]
-        dropped = exchange.dropped
+        target = exchange.target.raw
+        if prefix or routed.path or routed.strip_query:
+            target = self._target(routed, prefix)
+        host = self._host or host
+        plain = exchange.plain
         fixed = self._fixed
-        forwarded = self._plain
+        tells_client = self._tells_client
         own: frozenset[bytes] = frozenset()
-        if routed.route.own_headers:
-            dropped |= routed.route.own_headers
-        if self._replaced:
-            dropped |= self._replaced
+        replaced = self._replaced
         if routed.headers:
             own = frozenset([fields.folded_name(name) for name, _ in routed.headers])
-            dropped |= own
-            forwarded = forwarded and own.isdisjoint(_FORWARDED)
-            if not own.isdisjoint(self._replaced):
-                fixed = b"".join(
-                    b"%b: %b\r\n" % pair for name, pair in self._lines.items() if name not in own
-                )
+            tells_client = tells_client and own.isdisjoint(_FORWARDED)
+            if not own.isdisjoint(replaced):
+                fixed = b"".join([line for name, line in self._lines.items() if name not in own])
+            replaced |= own
             if b"host" in own:
-                parts[4] = next(value for name, value in routed.headers if name.lower() == b"host")
-        if dropped:
-            for name, value in exchange.plain_pairs():
-                if fields.folded_name(name) not in dropped:
-                    parts += (name, b": ", value, b"\r\n")
-        else:
-            parts += exchange.plain
+                host = next(value for name, value in routed.headers if name.lower() == b"host")
+        if exchange.dropped:
+            plain = exchange.plain_without(exchange.dropped)
+        if routed.route.own_headers:
+            replaced |= routed.route.own_headers
+        if replaced:
+            plain = fields.without(plain, replaced)
+        parts = [b"%b %b HTTP/1.1\r\nHost: %b" % (exchange.method.encode(), target, host), plain]
         if exchange.body is not None:
             self._frame(parts, exchange.body.length, exchange.expects_continue)
-        if forwarded and not trusted:
-            self._forwarded(parts, routed)
+        if tells_client and not trusted and not exchange.forwarded_for:
+            parts += (exchange.client.forwarded, b"\r\nX-Forwarded-Host: ", exchange.authority)
         else:
-            self._forwarded_carefully(parts, routed, own | self._lines.keys(), trusted=trusted)
+            parts += self._forwarded(routed, own | self._replaced, trusted=trusted)
         parts.append(fixed)
         for name, value in routed.headers:
             if name.lower() != b"host":
-                parts += (name, b": ", value, b"\r\n")
-        parts.append(b"\r\n")
+                parts.append(fields.line_of(name, value))
+        parts.append(b"\r\n\r\n")
         return b"".join(parts)
 
     @staticmethod
     def _target(routed: Routed, prefix: bytes) -> bytes:
         target = routed.exchange.target
         if not routed.path and not routed.strip_query:
-            if not prefix:
-                return target.raw
             return prefix + target.raw if target.raw[:1] == b"/" else prefix
         path = encode_path(routed.path) if routed.path else target.raw.partition(b"?")[0]
         if path[:1] != b"/":
@@ -105,46 +95,29 @@ class HeadBuilder:
 
     @staticmethod
     def _frame(parts: list[bytes], length: int, expects_continue: bool) -> None:
-        if length >= 0:
-            parts.append(b"Content-Length: %d\r\n" % length)
-        else:
-            parts.append(b"Transfer-Encoding: chunked\r\n")
+        parts.append(b"\r\nContent-Length: %d" % length if length >= 0 else b"\r\nTransfer-Encoding: chunked")
         if expects_continue:
-            parts.append(b"Expect: 100-continue\r\n")
+            parts.append(b"\r\nExpect: 100-continue")
 
     @staticmethod
-    def _forwarded(parts: list[bytes], routed: Routed) -> None:
+    def _forwarded(routed: Routed, replaced: frozenset[bytes], *, trusted: bool) -> list[bytes]:
+        """The three lines where X-Forwarded-For goes on, another sets one of them, or a trusted proxy has."""
         exchange = routed.exchange
-        ip = exchange.client.ip.encode()
-        if exchange.forwarded_for:
-            ip = exchange.forwarded_for + b", " + ip if ip else exchange.forwarded_for
-        parts += (
-            b"X-Forwarded-For: ",
-            ip or b"unknown",
-            b"\r\nX-Forwarded-Host: ",
-            exchange.authority,
-            b"\r\nX-Forwarded-Proto: ",
-            exchange.client.scheme,
-            b"\r\n",
-        )
-
-    @classmethod
-    def _forwarded_carefully(
-        cls, parts: list[bytes], routed: Routed, replaced: frozenset[bytes], *, trusted: bool
-    ) -> None:
-        """The same where one of the three is set otherwise, or comes from a trusted proxy."""
-        lines: list[bytes] = []
-        cls._forwarded(lines, routed)
-        kept: dict[bytes, bytes] = {}
+        client = exchange.client
+        chain = exchange.forwarded_for
+        ip = client.ip.encode()
+        values = {
+            b"X-Forwarded-For": chain + b", " + ip if chain and ip else chain or ip or b"unknown",
+            b"X-Forwarded-Host": exchange.authority,
+            b"X-Forwarded-Proto": client.scheme,
+        }
         if trusted:
-            for name, value in routed.exchange.headers:
+            for name, value in reversed(exchange.headers):
                 if fields.kind(name) == fields.FORWARDED_OTHER:
-                    kept.setdefault(name.lower(), value)
-        for line in b"".join(lines).split(b"\r\n")[:-1]:
-            name = line.partition(b":")[0]
-            folded = name.lower()
-            if folded not in replaced:
-                parts.append(b"%b: %b\r\n" % (name, kept[folded]) if folded in kept else line + b"\r\n")
+                    values[
+                        b"X-Forwarded-Host" if name.lower().endswith(b"host") else b"X-Forwarded-Proto"
+                    ] = value
+        return [fields.line_of(name, value) for name, value in values.items() if name.lower() not in replaced]
 
 
 _FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})

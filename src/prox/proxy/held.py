@@ -10,12 +10,12 @@ from prox.flow import Completion, Flow
 from prox.http.codec.fields import Headers
 from prox.http.exchange import Answer, Exchange
 from prox.http.streams import Source
-from prox.plugin import HookError
+from prox.plugin import HookError, RequestNotEncodable
 
 _BODILESS = frozenset({204, 304})
 
 Decide = Callable[[int, Headers], Coroutine[Any, Any, tuple[int, Headers]]]
-"""Given status and headers of an answer, those that the client gets; raises HookError to refuse the answer."""
+"""Given status and headers of an answer, those that the client gets; raises HookError or RequestNotEncodable to refuse the answer."""
 
 
 class HeldAnswer(Answer):
@@ -94,7 +94,7 @@ class HeldAnswer(Answer):
     ) -> None:
         try:
             new_status, headers = await self._decide(status, headers)
-        except HookError:
+        except (HookError, RequestNotEncodable):
             self._refuse()
             return
         if new_status != status:

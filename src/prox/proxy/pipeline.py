@@ -18,13 +18,13 @@ from prox.http.exchange import Client, Exchange
 from prox.observe.access import AccessRecord
 from prox.observe.counters import Counters
 from prox.plugin import HookError, HookIndex, HookRecord, RequestNotEncodable
-from prox.routing import Match, Table
-from prox.wire import HOOK_ON_DISCONNECT, HOOK_ON_REQUEST, HOOK_ON_RESPONSE, DisconnectInfo, RequestInfo
+from prox.routing import Table
+from prox.wire import HOOK_ON_REQUEST, HOOK_ON_RESPONSE, DisconnectInfo, RequestInfo
 
 from . import hooks
 from .client import ClientAddresses, Network
 from .held import HeldAnswer
-from .route import Route, Routed
+from .route import Action, Route, Routed
 
 _log = logging.getLogger("prox.proxy")
 
@@ -119,48 +119,52 @@ class Pipeline:
         if any(self._hooks.has_hook(route.id, HOOK_ON_RESPONSE, stage) for stage in range(route.stages)):
             held = self._hold(routed, info)
         try:
-            passed_on = await self._serve(routed, info)
+            await self._serve(routed, info)
             if held is not None and held.began:
                 await held.settled
         finally:
             if held is not None:
                 held.cancel()
-        if passed_on and self._hooks.has_hook(route.id, HOOK_ON_DISCONNECT):
-            self._hooks.on_disconnect(route.id, self._disconnect_info(routed))
+            if routed.passed_on:
+                self._hooks.on_disconnect(route.id, self._disconnect_info(routed), stage=routed.stage)
 
-    async def _serve(self, routed: Routed, info: RequestInfo) -> bool:
-        """Ask the plugins, then the action; the same for its fallback where one acts. Whether an action was asked."""
-        refusal = await self._ask(routed, info, 0)
-        if refusal is None:
-            return False
-        if refusal == _ALLOWED:
-            failure = await routed.route.action.serve(routed)
-            if failure is None:
-                return True
-        else:
+    async def _serve(self, routed: Routed, info: RequestInfo) -> None:
+        """Ask the plugins, then the action; the same for its fallback where one acts."""
+        verdict = await self._ask(routed, info, 0)
+        if verdict == _ALLOWED:
+            failure = await self._pass_on(routed, routed.route.action)
+        elif verdict == _FALLBACK:
             failure = UpstreamError("plugin_fallback", "a plugin asked for the fallback")
-        return await self._fall_back(routed, failure, info)
+        else:
+            return
+        if failure is not None:
+            await self._fall_back(routed, failure, info)
 
-    async def _fall_back(self, routed: Routed, failure: UpstreamError, info: RequestInfo | None) -> bool:
+    @staticmethod
+    async def _pass_on(routed: Routed, action: Action) -> UpstreamError | None:
+        routed.passed_on = True
+        failure = await action.serve(routed)
+        if failure is not None:
+            routed.passed_on = False
+        return failure
+
+    async def _fall_back(self, routed: Routed, failure: UpstreamError, info: RequestInfo | None) -> None:
         """Let the fallback serve what the action could not, after the fallback's own plugins have allowed it."""
         action = routed.route.action.fallback
-        stage = 1
         while action is not None:
-            verdict = _ALLOWED if info is None else await self._ask(routed, info, stage)
+            routed.stage += 1
+            verdict = _ALLOWED if info is None else await self._ask(routed, info, routed.stage)
             if verdict is None:
-                return False
-            routed.stage = stage
+                return
             if verdict == _ALLOWED:
-                next_failure = await action.serve(routed)
+                next_failure = await self._pass_on(routed, action)
                 if next_failure is None:
-                    return True
+                    return
                 failure = next_failure
             action = action.fallback
-            stage += 1
         self.counters.upstream_failed(failure.kind)
         _log.error("route %s: %s: %s", routed.route.id, failure.kind, failure)
         routed.exchange.refuse(failure.status, reason=failure.kind)
-        return False
 
     async def _ask(self, routed: Routed, info: RequestInfo, stage: int) -> str | None:
         """Ask on_request of one stage: _ALLOWED, _FALLBACK, or None where the request was answered or dropped."""
@@ -172,9 +176,8 @@ class Pipeline:
         before = exchange.age()
         try:
             verdict = await self._hooks.on_request(route.id, info, stage=stage, record=record)
-        except HookError as error:
+        except HookError:  # the host has logged it
             record.verdict = "error"
-            _log.warning("%s", error)
             exchange.refuse(503, reason="plugin_error")
             return None
         except RequestNotEncodable as error:
@@ -207,9 +210,8 @@ class Pipeline:
                 result = await self._hooks.on_response(
                     route.id, info, shown, stage=routed.stage, record=record
                 )
-            except HookError as error:
+            except (HookError, RequestNotEncodable):
                 record.verdict = "error"
-                _log.warning("%s", error)
                 raise
             finally:
                 routed.hook_seconds += routed.exchange.age() - before

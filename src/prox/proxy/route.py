@@ -99,6 +99,7 @@ class Routed:
         strip_query: plugins took the query away.
         record: which plugin decided what, None where none was asked.
         hook_seconds: time spent in hooks.
+        passed_on: an action was asked and did not decline.
         stage: how many fallbacks stand before the action that serves it.
     """
 
@@ -112,6 +113,7 @@ class Routed:
     record: HookRecord | None = None
     hook_seconds: float = 0.0
     stage: int = 0
+    passed_on: bool = False
 
     def __init__(self, exchange: Exchange, route: Route, match: Match[Route]) -> None:
         self.exchange = exchange

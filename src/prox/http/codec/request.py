@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import httptools
 
 from . import fields
 from .errors import BadMessageError
-from .fields import Headers
 from .target import HOST_PATTERN
 
 CHUNKED = -1
@@ -100,18 +99,9 @@ class RequestParser(Generic[Head]):
 
     def __init__(self, make: Callable[[], Head]) -> None:
         self._make = make
-        self._plain: list[bytes] = []
-        self._special: Headers = []
         self._complete = False
         self._parser: httptools.HttpRequestParser
         self._renew()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by httptools."""
-        if name in fields.PLAIN or fields.is_plain(name):
-            self._plain += (name, b": ", value, b"\r\n")
-        else:
-            self._special.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Called by httptools."""
@@ -124,30 +114,27 @@ class RequestParser(Generic[Head]):
             BadMessageError: with the status that the client deserves.
         """
         request = self._make()
-        _request_line(request, head)
-        self._plain = request.plain = []
-        self._special = request.special = []
         self._complete = False
         try:
             self._parser.feed_data(head)
-            _interpret(request, complete=self._complete)
         except httptools.HttpParserUpgrade:
             self._renew()
-            _interpret(request, complete=self._complete)
-        except httptools.HttpParserInvalidMethodError:
-            self._renew()
-            raise BadMessageError("method not implemented", 501, "unknown_method") from None
         except httptools.HttpParserError as error:
             self._renew()
+            _request_line(request, head[: head.find(b"\r\n")])  # may know better
             if _has_unknown_coding(head):
                 raise BadMessageError("transfer coding not implemented", 501, "transfer_coding") from None
             raise BadMessageError(f"malformed request: {error}") from None
+        try:
+            _request_line(request, fields.split_head(head, request))
+            _interpret(request)
+            if not self._complete:
+                _refuse("malformed request head")
+            if head.count(b"\r\n") - 2 > max_headers:
+                _refuse("too many headers", 431, "header_count")
         except BadMessageError:
             self._renew()
             raise
-        if len(request.plain) // 4 + len(request.special) > max_headers:
-            self._renew()
-            raise BadMessageError("too many headers", 431, "header_count")
         if request.length or request.close:
             # The parser waits for a body that our own decoder reads, or takes no more after the last message of a
             # connection: the next head needs a new one.
@@ -158,10 +145,14 @@ class RequestParser(Generic[Head]):
         self._parser = httptools.HttpRequestParser(self)
 
 
-def _request_line(request: RequestHead, head: bytes) -> None:
+def _refuse(message: str, status: int = 400, reason: str = "malformed") -> NoReturn:
+    raise BadMessageError(message, status, reason)
+
+
+def _request_line(request: RequestHead, line: bytes) -> None:
     """Method, target and version; one space between them and no other (RFC 9112 section 3)."""
     try:
-        method, target, version = head[: head.index(b"\r\n")].split(b" ")
+        method, target, version = line.split(b" ")
     except ValueError:
         raise BadMessageError("malformed request line") from None
     if version == b"HTTP/1.1":
@@ -184,12 +175,10 @@ def _request_line(request: RequestHead, head: bytes) -> None:
     request.request_target = target
 
 
-def _interpret(request: RequestHead, *, complete: bool) -> None:
-    if not complete:
-        raise BadMessageError("malformed request head")
+def _interpret(request: RequestHead) -> None:
     connection: frozenset[bytes] | None = None
     hosts = 0
-    encodings: list[bytes] = []
+    encodings: list[bytes] | None = None
     for name, value in request.special:
         what = fields.kind(name)
         if what == fields.HOST:
@@ -204,15 +193,16 @@ def _interpret(request: RequestHead, *, complete: bool) -> None:
             request.has_length = True
             request.length = fields.content_length(value)
         elif what == fields.TRANSFER_ENCODING:
-            encodings.append(value)
+            encodings = [*(encodings or ()), value]
         elif what == fields.FORWARDED_FOR:
             request.forwarded_for += b", " + value if request.forwarded_for else value
         elif what == fields.EXPECT:
             request.expects_continue = _expectation(value) and request.minor == 1
         elif what == fields.UNDERSCORED_FRAMING:
             raise BadMessageError("a framing header's name is spelled with '_'")
-    _check_host(request, hosts)
-    if encodings:
+    if hosts != 1 or HOST_PATTERN.fullmatch(request.host_header or b"") is None:
+        _check_host(request, hosts)
+    if encodings is not None:
         _check_encoding(request, encodings)
     if connection is not None:
         request.dropped = fields.dropped_fields(connection)
@@ -228,7 +218,7 @@ def _check_host(request: RequestHead, hosts: int) -> None:
     if request.host_header is None:
         if request.minor == 1:
             raise BadMessageError("no Host")
-    elif HOST_PATTERN.fullmatch(request.host_header) is None:
+    else:
         raise BadMessageError("invalid Host")
 
 

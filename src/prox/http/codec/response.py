@@ -9,14 +9,13 @@ import httptools
 
 from . import fields
 from .errors import BadMessageError
-from .fields import Headers
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
 """Values of `length` beside a number of bytes."""
 
 _MAX_HEADERS = 1000
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 class ResponseHead(fields.Fields):
@@ -40,28 +39,12 @@ class ResponseHead(fields.Fields):
     close: bool = False
     dropped: frozenset[bytes] = frozenset()
 
-    def __init__(self, status: int, reason: bytes, minor: int, plain: list[bytes], special: Headers) -> None:
-        self.status = status
-        self.reason = reason
-        self.minor = minor
-        self.plain = plain
-        self.special = special
-
 
 class ResponseParser:
     """Reads whole response heads, one after the other."""
 
     def __init__(self) -> None:
-        self._plain: list[bytes] = []
-        self._special: Headers = []
         self._complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by httptools."""
-        if name in fields.PLAIN or fields.is_plain(name):
-            self._plain += (name, b": ", value, b"\r\n")
-        else:
-            self._special.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Called by httptools."""
@@ -73,25 +56,20 @@ class ResponseParser:
         Raises:
             BadMessageError: for anything that RFC 9112 does not allow.
         """
-        minor, status, reason = _status_line(head[: head.find(b"\n") + 1])
-        self._plain = []
-        self._special = []
+        response = ResponseHead()
         self._complete = False
-        # A new one each time: the last one may still wait for a body, which our own decoder read.
-        parser = httptools.HttpResponseParser(self)
         try:
-            parser.feed_data(head)
+            # A new one each time: the last one may still wait for a body, which our own decoder read.
+            httptools.HttpResponseParser(self).feed_data(head)
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
             raise BadMessageError(f"malformed answer: {error}") from None
         if not self._complete:
             raise BadMessageError("malformed response head")
-        if len(self._plain) // 4 + len(self._special) > _MAX_HEADERS:
+        if head.count(b"\r\n") - 2 > _MAX_HEADERS:
             raise BadMessageError("too many headers in the answer")
-        response = ResponseHead(status, reason, minor, self._plain, self._special)
-        if not minor:
-            response.close = True
+        response.minor, response.status, response.reason = _status_line(fields.split_head(head, response))
         _interpret(response, method)
         return response
 
@@ -107,7 +85,9 @@ def _status_line(line: bytes) -> tuple[int, int, bytes]:
 
 def _interpret(response: ResponseHead, method: str) -> None:
     connection: frozenset[bytes] | None = None
-    encodings: list[bytes] = []
+    encodings: list[bytes] | None = None
+    if not response.minor:
+        response.close = True
     for name, value in response.special:
         what = fields.kind(name)
         if what == fields.CONTENT_LENGTH:
@@ -115,13 +95,13 @@ def _interpret(response: ResponseHead, method: str) -> None:
                 raise BadMessageError("more than one Content-Length in the answer")
             response.content_length = response.length = fields.content_length(value)
         elif what == fields.TRANSFER_ENCODING:
-            encodings.append(value)
+            encodings = [*(encodings or ()), value]
         elif what == fields.CONNECTION:
             options = fields.connection_options(value)
             connection = options if connection is None else connection | options
         elif what == fields.UNDERSCORED_FRAMING:
             raise BadMessageError("a framing header's name is spelled with '_'")
-    if encodings:
+    if encodings is not None:
         if response.content_length is not None:
             raise BadMessageError("Content-Length beside Transfer-Encoding in the answer")
         if response.minor == 0:
