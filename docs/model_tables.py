@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 from prox.config import json_schema, model
@@ -38,7 +39,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 def table(name: str) -> str:
     """The keys of one model as a table in Markdown."""
-    schema = json_schema()
+    schema = _schema()
     of = schema if name == "Config" else schema["$defs"][name]
     required = set(of.get("required", ()))
     properties = {key: value for key, value in of["properties"].items() if key != "$schema"}
@@ -48,6 +49,11 @@ def table(name: str) -> str:
         meaning = " ".join(part for part in (_sentence(value), _standing(name, key)) if part)
         lines.append(f"| `{key}` | {_type(value)} | {default} | {_cell(meaning)} |")
     return "\n".join(lines)
+
+
+@cache
+def _schema() -> Schema:
+    return json_schema()
 
 
 def _cell(text: str) -> str:

@@ -1,0 +1,127 @@
+"""The reference says what the program has: every key, every reason, every exported name."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from prox.config import model
+from prox.config.model import Model
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src/prox"
+REFERENCE = ROOT / "docs/reference"
+
+_TOKEN = re.compile(r"[a-z]+(_[a-z]+)*")
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    """The hook that fills the configuration page."""
+    spec = importlib.util.spec_from_file_location("model_tables", ROOT / "docs/model_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# Configuration
+
+
+def models() -> list[type[Model]]:
+    found = [getattr(model, name) for name in model.__all__]
+    return [cls for cls in found if isinstance(cls, type) and issubclass(cls, Model) and cls is not Model]
+
+
+@pytest.mark.parametrize("cls", models(), ids=lambda cls: cls.__name__)
+def test_every_key_of_a_model_is_on_the_configuration_page(cls: type[Model], tables: ModuleType) -> None:
+    page = tables.on_page_markdown((REFERENCE / "configuration.md").read_text())
+    table = tables.table(cls.__name__)
+    assert table in page
+    for name, field in cls.model_fields.items():
+        key = str(field.validation_alias or name)
+        if key != "<name>":
+            assert f"| `{key}` |" in table
+
+
+def test_keys_that_do_not_act_are_marked(tables: ModuleType) -> None:
+    assert "`prox serve` refuses it" in next(
+        line for line in tables.table("Route").splitlines() if line.startswith("| `speed`")
+    )
+    assert "without effect" in next(
+        line for line in tables.table("Tuning").splitlines() if line.startswith("| `tls_ciphers`")
+    )
+
+
+# Reasons
+
+
+def constants(node: ast.expr | None) -> Iterator[str]:
+    """The texts that an expression may be."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.BoolOp(values=values):
+            for value in values:
+                yield from constants(value)
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from constants(body)
+            yield from constants(orelse)
+        case ast.Call(func=ast.Name(id="getattr"), args=[_, _, default]):
+            yield from constants(default)
+
+
+def said_by(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Call(func=ast.Name(id="UpstreamError"), args=[kind, *_]):
+            yield from constants(kind)
+        case ast.Call(func=ast.Name(id="BadMessageError"), args=[_, _, reason]):
+            yield from constants(reason)
+        case ast.Call(func=ast.Attribute(attr="_refuse"), args=[_, _, reason]):
+            yield from constants(reason)
+        case ast.keyword(arg="reason", value=value):
+            yield from constants(value)
+        case ast.Assign(targets=[ast.Attribute(attr="reason" | "kind")], value=value):
+            yield from constants(value)
+        case ast.Assign(targets=[ast.Name(id="how" | "kind" | "reason")], value=value):
+            yield from constants(value)
+        case ast.FunctionDef(args=arguments):
+            names = [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
+            defaults = [
+                *[None] * (len(arguments.args) - len(arguments.defaults)),
+                *arguments.defaults,
+                *arguments.kw_defaults,
+            ]
+            for name, default in zip(names, defaults, strict=True):
+                if name == "reason":
+                    yield from constants(default)
+
+
+def nodes() -> list[ast.AST]:
+    files = [file for package in ("http", "proxy") for file in (SOURCE / package).rglob("*.py")]
+    return [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+
+
+def test_the_answers_page_has_every_reason_and_no_other() -> None:
+    source = nodes()
+    said = {text for node in source for text in said_by(node) if _TOKEN.fullmatch(text)}
+    assert said >= {"malformed", "no_route", "plugin_denied", "upstream_timeout", "internal_error"}
+    page = (REFERENCE / "answers.md").read_text()
+    listed = set(re.findall(r"^\| `([a-z_]+)` \|", page.partition("## Reasons")[2], re.MULTILINE))
+    assert said <= listed
+    assert listed <= {node.value for node in source if isinstance(node, ast.Constant)}
+
+
+def test_every_key_of_the_access_log_is_on_the_answers_page() -> None:
+    from prox.observe.access import AccessRecord
+
+    page = (REFERENCE / "answers.md").read_text()
+    listed = re.findall(
+        r"^\| `([a-z_]+)` \|", page.partition("## The access log")[2].partition("## Reasons")[0], re.MULTILINE
+    )
+    assert listed == list(AccessRecord.__struct_fields__)
