@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from prox.http.codec import fields
 from prox.http.codec.target import encode_path
+from prox.http.exchange import Exchange
 
 from .route import Routed
 
@@ -70,6 +71,8 @@ class HeadBuilder:
         parts = [b"%b %b HTTP/1.1\r\nHost: %b" % (exchange.method.encode(), target, host), plain]
         if exchange.body is not None:
             self._frame(parts, exchange.body.length, exchange.expects_continue)
+        elif exchange.method not in _WITHOUT_CONTENT and _says_length(exchange):
+            parts.append(b"\r\nContent-Length: 0")
         if tells_client and not trusted and not exchange.forwarded_for:
             parts += (exchange.client.forwarded, b"\r\nX-Forwarded-Host: ", exchange.authority)
         else:
@@ -120,4 +123,10 @@ class HeadBuilder:
         return [fields.line_of(name, value) for name, value in values.items() if name.lower() not in replaced]
 
 
+def _says_length(exchange: Exchange) -> bool:
+    """Whether the client says that its request has no content: some servers ask for it (RFC 9110 section 8.6)."""
+    return any(fields.kind(name) == fields.CONTENT_LENGTH for name, _ in exchange.headers)
+
+
 _FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
+_WITHOUT_CONTENT = frozenset({"GET", "HEAD"})
