@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 
+from prox import routing
 from prox.config import model
 from prox.config.model import Model
 
@@ -125,3 +127,33 @@ def test_every_key_of_the_access_log_is_on_the_answers_page() -> None:
         r"^\| `([a-z_]+)` \|", page.partition("## The access log")[2].partition("## Reasons")[0], re.MULTILINE
     )
     assert listed == list(AccessRecord.__struct_fields__)
+
+
+# Routing
+
+
+def rows(page: str, heading: str) -> list[list[list[str]]]:
+    """The code in each cell of the table below a heading."""
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[re.findall("`([^`]*)`", cell) for cell in line.split("|")[1:-1]] for line in lines]
+
+
+@pytest.mark.parametrize("heading", ["domain", "path"])
+def test_the_tables_of_patterns_are_right(heading: str) -> None:
+    found = rows((REFERENCE / "routing.md").read_text(), heading)
+    assert len(found) >= 4
+    for (pattern,), yes, no in found:
+        match = Match(pattern, None) if heading == "domain" else Match(None, pattern)
+        table = routing.compile([(match, "taken")])
+        for text, expected in [*((text, True) for text in yes), *((text, False) for text in no)]:
+            host = text.partition(":")[0].lower() if heading == "domain" else ""
+            path = text if heading == "path" else "/"
+            assert (table.match(host, path, "GET") is not None) is expected, (pattern, text)
+
+
+class Match(NamedTuple):
+    domain: str | None
+    path: str | None
+    methods: tuple[str, ...] = ()
+    forward_proxy: bool = False
