@@ -308,6 +308,8 @@ class ServerConnection(asyncio.Protocol):
             authority = target.authority
         exchange.authority = authority
         exchange.host = split_host(authority)
+        if tuning.write_timeout is not None and self._watch is not None:
+            self._watch.expect(exchange.started + tuning.write_timeout)
         if exchange.length:
             self._open_body(exchange)
         return exchange
