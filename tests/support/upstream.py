@@ -94,6 +94,13 @@ class UpstreamPeer:
         self.eof = True
         return count
 
+    async def take(self, size: int) -> None:
+        """Read at least `size` bytes, head included, without keeping them."""
+        while size > 0:
+            data = await self._reader.read(1 << 18)
+            assert data, f"the connection ended {size} bytes too early"
+            size -= len(data)
+
     async def send(self, *pieces: bytes) -> None:
         """Send, each piece by itself."""
         for piece in pieces:
