@@ -7,12 +7,12 @@ service answers there. Where an address goes its connections end, each after the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from prox.config.addresses import ListenAddress
 from prox.config.model import Service
-from prox.http.server import Entry, Handler
+from prox.http.server import Handler
 from prox.tasks import spawn
 
 from .listening import Listener, bind
@@ -30,11 +30,15 @@ class Listeners:
 
     def __init__(self) -> None:
         self._open: dict[Key, Listener] = {}
-        self._drains: dict[Entry, asyncio.Task[None]] = {}
+        self._drains: dict[Listener, asyncio.Task[None]] = {}
 
     def address(self, name: str, service: Service) -> Address:
         """Where a service in force listens."""
         return self._open[_key(name, service)].bound
+
+    def values(self) -> Collection[Listener]:
+        """All listeners in force."""
+        return self._open.values()
 
     async def bind(self, services: Mapping[str, Service]) -> dict[Key, Listener]:
         """Bind what `services` need and what is not there yet.
@@ -103,22 +107,18 @@ class Listeners:
         if self._drains:
             # A reload may have given listeners that it removed more time than there is now.
             _, late = await asyncio.wait(self._drains.values(), timeout=drain)
-            for entry in list(self._drains):
-                entry.abort()
+            for listener in list(self._drains):
+                listener.abort()
             if late:
                 await asyncio.wait(late)
 
     def abort(self) -> None:
         """Close everything at once, and wait for nothing."""
-        entries = list(self._drains)
-        for listener in self._open.values():
+        for listener in (*self._open.values(), *self._drains):
             listener.close()
             listener.remove()
-            if listener.entry is not None:
-                entries.append(listener.entry)
+            listener.abort()
         self._open.clear()
-        for entry in entries:
-            entry.abort()
 
     def _let_go(self, listener: Listener, drain: float) -> None:
         entry = listener.entry
@@ -130,9 +130,9 @@ class Listeners:
                 await asyncio.get_running_loop().run_in_executor(None, listener.remove)
                 await entry.drained(drain)
             finally:
-                del self._drains[entry]
+                del self._drains[listener]
 
-        self._drains[entry] = spawn(end(), f"drain {listener.address}")
+        self._drains[listener] = spawn(end(), f"drain {listener.address}")
 
 
 def release(listeners: Iterable[Listener]) -> None:

@@ -93,6 +93,11 @@ class Listener:
         else:
             self.socket.close()
 
+    def abort(self) -> None:
+        """Close its connections at once."""
+        if self.entry is not None:
+            self.entry.abort()
+
     def remove(self) -> None:
         """Remove the unix socket's file, unless another has taken its place. Touches the disk."""
         if self._file is not None and _identity(self.address.path) == self._file:

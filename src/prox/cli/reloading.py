@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from prox.app.application import Application
 from prox.app.errors import StartError
+from prox.app.listeners import Address
 from prox.app.loading import load_served
 from prox.config import ConfigError, Loaded
 from prox.observe.logfile import open_log
@@ -47,13 +49,14 @@ class Reloader:
         """Reload soon; what is asked meanwhile is one reload."""
         self._reasons.put_nowait(reason)
 
-    async def read(self, loaded: Loaded) -> None:
-        """Note what files were like when the first configuration was read."""
-        await self._note(loaded.sources, {})
+    async def run(self, sources: Iterable[Path], read: int) -> None:
+        """Reload whenever it is asked for; never returns.
 
-    async def run(self) -> None:
-        """Reload whenever it is asked for; never returns."""
-        await self._note((*self._known, *self._application.files), self._known)
+        Args:
+            sources: what the first configuration was read from.
+            read: when its reading began, in nanoseconds.
+        """
+        await self._note((*sources, *self._application.files), {}, read)
         while True:
             reason = await self._next_reason()
             while not self._reasons.empty():
@@ -80,8 +83,10 @@ class Reloader:
     async def _reload(self) -> None:
         loop = asyncio.get_running_loop()
         # What is written while it is being read counts as changed afterwards.
+        began = time.time_ns()
         before = await loop.run_in_executor(None, look, list(self._known))
         sources: Iterable[Path] = self._known
+        addresses = self._application.addresses
         try:
             loaded = await loop.run_in_executor(None, load_served, self._path)
             sources = (*loaded.sources, *self._known)
@@ -103,12 +108,31 @@ class Reloader:
             _log.exception("a reload failed inside prox; the configuration before stays in force")
         else:
             sources = (*loaded.sources, *self._application.files)
-            for problem in (*loaded.warnings, *loaded.unbuilt()):
-                _log.warning("%s", problem)
+            report(loaded)
+            say_where(self._application, addresses)
             _log.info("the new configuration is in force")
-        await self._note(sources, before)
+        await self._note(sources, before, began)
 
-    async def _note(self, sources: Iterable[Path], before: dict[Path, State]) -> None:
-        """Compare later with what was there before it was read, and with the present where that is not known."""
-        now = await asyncio.get_running_loop().run_in_executor(None, look, list(sources))
+    async def _note(self, sources: Iterable[Path], before: dict[Path, State], read: int) -> None:
+        """Compare later with what was there before it was read; with the present, where that has not changed since."""
+        now = await asyncio.get_running_loop().run_in_executor(None, look, list(sources), read)
         self._known = {path: before.get(path, state) for path, state in now.items()}
+
+
+def report(loaded: Loaded) -> None:
+    """Log what is served in spite of."""
+    for problem in (*loaded.warnings, *loaded.unbuilt()):
+        _log.warning("%s", problem)
+
+
+def say_where(application: Application, before: Mapping[str, Address]) -> None:
+    """Log where services listen, where that is not where they did before."""
+    for name, address in application.addresses.items():
+        if address == before.get(name):
+            continue
+        if isinstance(address, tuple):
+            host, port = address
+            shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        else:
+            shown = f"unix://{address}"
+        _log.info("service %s listens on %s", name, shown)

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import uvloop
@@ -19,7 +20,7 @@ from prox.config import ConfigError, Loaded
 from prox.observe.logs import LogOutput, choose_level, setup
 from prox.tasks import spawn
 
-from .reloading import Reloader
+from .reloading import Reloader, report, say_where
 from .report import print_problems
 
 _log = logging.getLogger("prox.serve")
@@ -27,6 +28,7 @@ _log = logging.getLogger("prox.serve")
 
 def run(path: Path, log_level: str | None, *, watch: bool) -> int:
     """Serve until a signal ends it; returns the exit status."""
+    began = time.time_ns()
     try:
         loaded = load_served(path)
         output = _output(loaded, log_level)
@@ -39,7 +41,7 @@ def run(path: Path, log_level: str | None, *, watch: bool) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             serving = _Serving(path, log_level, output, watch=watch)
-            first = serving.run(loaded)
+            first = serving.run(loaded, began)
             del loaded  # what it was read from is as large as itself, and not needed for long
             return runner.run(first)
     finally:
@@ -62,14 +64,12 @@ class _Serving:
         self._reloader = Reloader(self._application, path, log_level, output, watch=watch)
         self._ending = asyncio.Event()
 
-    async def run(self, loaded: Loaded) -> int:
+    async def run(self, loaded: Loaded, read: int) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-        await self._reloader.read(loaded)
-        for problem in (*loaded.warnings, *loaded.unbuilt()):
-            _log.warning("%s", problem)
+        report(loaded)
         starting = spawn(self._application.start(loaded.config), "start")
         ending = spawn(self._ending.wait(), "wait for a signal")
         await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -83,10 +83,11 @@ class _Serving:
             _log.error("%s", error)
             ending.cancel()
             return 1
+        sources = loaded.sources
         del loaded, starting
-        self._say_where()
+        say_where(self._application, {})
         _settle_memory()
-        reloading = spawn(self._reloader.run(), "reload")
+        reloading = spawn(self._reloader.run(sources, read), "reload")
         await ending
         _log.info("ending: no new connections, running requests may end")
         reloading.cancel()
@@ -94,15 +95,6 @@ class _Serving:
         await self._application.stop()
         _log.info("ended")
         return 0
-
-    def _say_where(self) -> None:
-        for name, address in self._application.addresses.items():
-            if isinstance(address, tuple):
-                host, port = address
-                shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            else:
-                shown = f"unix://{address}"
-            _log.info("service %s listens on %s", name, shown)
 
     def _signalled(self, number: int) -> None:
         if self._ending.is_set():

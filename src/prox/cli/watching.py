@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from stat import S_ISDIR
+from typing import Final, TypeAlias
 
 State: TypeAlias = tuple[object, ...] | None
 """What tells one state of a file from another; None where there is none."""
@@ -19,10 +20,21 @@ _INTERVAL = 0.5
 _SETTLE = 0.1
 """A change is told when nothing has changed for so long: an editor writes a file in several steps."""
 
+UNKNOWN: Final[State] = ("unknown",)
+"""The state of a file that may have changed after it was read: it differs from every other."""
 
-def look(paths: Iterable[Path]) -> dict[Path, State]:
-    """The present state of files, and of folders of service files. Touches the disk."""
-    return {path: _state(path) for path in paths}
+_CLOCK = 20_000_000
+"""Nanoseconds by which the clock of a file system may be behind."""
+
+
+def look(paths: Iterable[Path], since: int | None = None) -> dict[Path, State]:
+    """The present state of files, and of folders of service files. Touches the disk.
+
+    Args:
+        paths: what to look at.
+        since: what was changed after this time, in nanoseconds, is UNKNOWN.
+    """
+    return {path: _state(path, since) for path in paths}
 
 
 async def changed(known: Mapping[Path, State]) -> list[Path]:
@@ -41,11 +53,13 @@ async def changed(known: Mapping[Path, State]) -> list[Path]:
             return found
 
 
-def _state(path: Path) -> State:
+def _state(path: Path, since: int | None) -> State:
     try:
-        if path.is_dir():
-            return tuple(sorted(entry.name for entry in path.iterdir() if entry.suffix == ".json5"))
         found = path.stat()
+        if since is not None and found.st_ctime_ns > since - _CLOCK:
+            return UNKNOWN
+        if S_ISDIR(found.st_mode):
+            return tuple(sorted(entry.name for entry in path.iterdir() if entry.suffix == ".json5"))
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
