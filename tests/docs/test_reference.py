@@ -8,9 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
-from prox import routing
+from prox import routing, wire
 from prox.config import model
 from prox.config.model import Model
 
@@ -157,3 +158,32 @@ class Match(NamedTuple):
     path: str | None
     methods: tuple[str, ...] = ()
     forward_proxy: bool = False
+
+
+# Protocol
+
+
+@pytest.mark.parametrize(
+    ("heading", "struct"),
+    [
+        ("on_request: payload", wire.RequestInfo),
+        ("on_request: result", wire.AuthorizeResult),
+        ("on_response: payload", wire.ResponsePair),
+        ("on_response: result", wire.ResponseModResult),
+        ("on_connect: payload", wire.ConnInfo),
+        ("on_connect: result", wire.ConnResult),
+        ("on_disconnect: payload", wire.DisconnectInfo),
+    ],
+)
+def test_the_protocol_page_has_the_keys_of_each_message(heading: str, struct: type[msgspec.Struct]) -> None:
+    page = (REFERENCE / "protocol.md").read_text()
+    section = page.partition(f"\n### {heading} {{")[2].partition("\n##")[0]
+    shown = re.findall(r"^\| `(\w+)` \| [^|]+ \| (left out|) *\|", section, re.MULTILINE)
+    fields = msgspec.structs.fields(struct)
+    assert shown == [(field.encode_name, "" if field.required else "left out") for field in fields]
+
+
+def test_the_bytes_on_the_protocol_page_are_those_of_an_allowing_verdict() -> None:
+    shown = re.search(r"```text\n((?:[0-9a-f]{2}\s+)+)```", (REFERENCE / "protocol.md").read_text())
+    assert shown is not None
+    assert bytes.fromhex(shown[1]) == wire.encode_result(wire.AuthorizeResult(allow=True))
