@@ -1,6 +1,7 @@
 """The reference says what the program has: every key, every reason, every exported name."""
 
 import ast
+import importlib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -187,3 +188,22 @@ def test_the_bytes_on_the_protocol_page_are_those_of_an_allowing_verdict() -> No
     shown = re.search(r"```text\n((?:[0-9a-f]{2}\s+)+)```", (REFERENCE / "protocol.md").read_text())
     assert shown is not None
     assert bytes.fromhex(shown[1]) == wire.encode_result(wire.AuthorizeResult(allow=True))
+
+
+# Python
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("prox", "server.md"),
+        ("prox.sdk", "sdk.md"),
+        ("prox.plugin", "plugin-host.md"),
+        ("prox.wire", "wire.md"),
+    ],
+)
+def test_every_exported_name_is_on_its_page(name: str, file: str) -> None:
+    page = (REFERENCE / file).read_text()
+    exported = set(importlib.import_module(name).__all__) - {"__version__"}
+    missing = {item for item in exported if f"::: {name}.{item}\n" not in page and f"`{item}`" not in page}
+    assert not missing
