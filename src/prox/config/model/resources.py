@@ -1,5 +1,6 @@
 """Resources: bodies that static answers refer to."""
 
+import math
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -33,4 +34,14 @@ class Resource(NamedModel):
             raise InvalidError('a body is exactly one of "text", "json" and "file"')
         if given != ["json_value"] and self.text is None and self.file is None:
             raise InvalidError(f'"{given[0]}" is null')
+        if not _is_json(self.json_value):
+            raise InvalidError("NaN and Infinity are no JSON", at=("json",))
         return self
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_json, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return not isinstance(value, float) or math.isfinite(value)

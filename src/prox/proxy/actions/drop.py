@@ -11,7 +11,7 @@ class DropAction:
 
     fallback: Action | None = None
 
-    async def serve(self, routed: Routed) -> UpstreamError | None:  # noqa: PLR6301 - see Action
+    async def serve(self, routed: Routed) -> UpstreamError | None:
         """See Action."""
         routed.exchange.reason = "dropped"
         routed.exchange.drop()
