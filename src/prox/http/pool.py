@@ -86,29 +86,35 @@ class Origin:
             else asyncio.get_running_loop().call_later(timeout, task.cancel, _TIMED_OUT)
         )
         try:
-            return await task
+            opened = await task
         except asyncio.CancelledError as cancelled:
             if cancelled.args == (_TIMED_OUT,):
                 raise UpstreamError(
                     "connect_timeout", f"no connection to {self.host}:{self.port} in time"
                 ) from None
-            if task.done() and not task.cancelled() and task.exception() is None:
-                self.put(task.result())  # it came when nobody waited for it any more
+            if task.done() and not task.cancelled():
+                late = task.result()  # it came when nobody waited for it any more
+                if not isinstance(late, UpstreamError):
+                    late.close()
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+        if isinstance(opened, UpstreamError):
+            raise opened
+        return opened
 
-    async def _open(self) -> UpstreamConnection:
+    async def _open(self) -> UpstreamConnection | UpstreamError:
+        """The error is returned, since a task that fails is a defect."""
         loop = asyncio.get_running_loop()
         try:
             transport, connection = await loop.create_connection(
                 lambda: UpstreamConnection(self), self.host, self.port
             )
         except (socket.gaierror, UnicodeError) as error:
-            raise UpstreamError("unresolvable", f"{self.host}: {error}") from None
+            return UpstreamError("unresolvable", f"{self.host}: {error}")
         except OSError as error:
-            raise UpstreamError("connect_refused", f"{self.host}:{self.port}: {error}") from None
+            return UpstreamError("connect_refused", f"{self.host}:{self.port}: {error}")
         if self.settings.keep_alive:
             self._probe(transport.get_extra_info("socket"), self.settings.keep_alive)
         self._pools.open.add(connection)

@@ -11,6 +11,8 @@ import asyncio
 import logging
 import re
 import select
+import socket
+import struct
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
@@ -44,6 +46,7 @@ DRAIN_SECONDS = 5.0
 """How long that may take."""
 
 _END = b"\r\n\r\n"
+_NO_LINGER = struct.pack("ii", 1, 0)
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
 
@@ -236,9 +239,9 @@ class ServerConnection(asyncio.Protocol):
             self.transport.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once, so that no client takes what it has for a whole answer."""
         self._gone()
-        self.transport.abort()
+        _reset(self.transport)
 
     # Requests.
 
@@ -449,7 +452,7 @@ class ServerConnection(asyncio.Protocol):
         """The answer stops here; `reset` where only a reset tells the client that it is not whole."""
         self._close = True
         if reset:
-            self.transport.abort()
+            _reset(self.transport)
         else:
             self.transport.close()
             self._deadline = self._after(self._entry.tuning.idle_timeout)
@@ -486,7 +489,7 @@ class ServerConnection(asyncio.Protocol):
                 exchange.refuse(error.status, str(error))
             else:
                 exchange.broken = True
-                self.transport.abort()
+                _reset(self.transport)
         self._linger()
         if body is not None:
             body.break_off(error)
@@ -540,7 +543,7 @@ class ServerConnection(asyncio.Protocol):
             return self._deadline
         transport = self.transport
         if self._lingering or transport.is_closing() or transport.get_write_buffer_size():
-            transport.abort()  # what it does not read by now it never will
+            _reset(transport)  # what it does not read by now it never will
         elif self._in_head:
             self._refuse(BadMessageError("the head came too slowly", 408, "deadline_head"))
             return self._deadline
@@ -589,6 +592,14 @@ def _too_large(data: bytes, tuning: Tuning) -> BadMessageError:
     if (len(data) if line < 0 else line) > tuning.max_target_bytes + 64:
         return BadMessageError("request target too long", 414, "target_size")
     return BadMessageError("request head too large", 431, "header_size")
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close with RST: after a FIN an answer without a length, to an HTTP/1.0 client, would pass for whole."""
+    if not transport.is_closing():
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 def _has_hung_up(transport: asyncio.Transport) -> bool:
