@@ -62,6 +62,15 @@ def test_keys_that_do_not_act_are_marked(tables: ModuleType) -> None:
     )
 
 
+def test_keys_with_a_remark_are_read_by_nobody(tables: ModuleType) -> None:
+    files = [file for file in SOURCE.rglob("*.py") if not file.is_relative_to(SOURCE / "config")]
+    source = "\n".join(file.read_text() for file in files)
+    for (name, key), remark in tables.REMARKS.items():
+        assert key in getattr(model, name).model_fields
+        assert remark in tables.table(name)
+        assert not re.search(rf"\.{key}\b", source)
+
+
 # Reasons
 
 
