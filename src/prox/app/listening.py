@@ -49,6 +49,10 @@ class Listener:
             host, port = sock.getsockname()[:2]
             self.bound = str(host), int(port)
 
+    def overlaps(self, address: ListenAddress) -> bool:
+        """Whether it holds a part of an address."""
+        return isinstance(self.bound, tuple) and self.address._replace(port=self.bound[1]).overlaps(address)
+
     async def prepare(self) -> None:
         """Make all that accepting needs but accept."""
         loop = asyncio.get_running_loop()
@@ -123,7 +127,7 @@ def bind(address: ListenAddress, leaving: Sequence[Listener] = ()) -> Listener:
         if address.kind == "unix":
             sock = _bind_unix(address.path)
         else:
-            held = [listener.socket for listener in leaving if listener.address.overlaps(address)]
+            held = [listener.socket for listener in leaving if listener.overlaps(address)]
             sock = _take_over(address, held) if held else _bind_tcp(address.host, address.port)
     except OSError as error:
         raise _refusal(address, error) from error
@@ -213,7 +217,7 @@ def _bind_unix(path: str) -> socket.socket:
 
 def _is_stale(path: str) -> bool:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return False
+        raise OSError(errno.ENOTSOCK, "the file that is there is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
