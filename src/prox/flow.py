@@ -2,7 +2,7 @@
 
 The data plane's control is written as coroutines, but a task of asyncio's costs a turn of the loop for each wait, and its
 answer would be written a turn after it was read. A Flow runs its coroutine at once and goes on with it inside the call that
-completes what it waits for; it awaits asyncio's futures too. 
+completes what it waits for; it awaits asyncio's futures too.
 
 A Flow is no task: `asyncio.current_task()` is None in it, so it can't use `asyncio.timeout` or `asyncio.wait_for`.
 Deadlines in the data plane belong to connections anyway.

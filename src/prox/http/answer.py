@@ -84,9 +84,6 @@ class Http1Exchange(RequestHead, Exchange):
             return super().take(head)
         self.status = head.status
         parts = [_status_line(head.status, head.reason), head.plain]
-        for name, value in head.special:
-            if fields.kind(name) not in _STRIPPED:
-                parts.append(fields.line_of(name, value))
         length = head.length
         self._frame(parts, length if length > 0 else head.content_length if length == 0 else None)
         return self

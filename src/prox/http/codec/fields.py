@@ -100,7 +100,11 @@ def _line_pattern(names: Iterable[bytes]) -> re.Pattern[bytes]:
     return re.compile(rb"\r\n(?=[" + letters + rb"])((?i:" + spelled + rb")):[ \t]*([^\r]*)")
 
 
-_split_special = _line_pattern(_KINDS).split
+_split_request = _line_pattern(_KINDS).split
+# In answers, what tells a server about its client means nothing.
+_split_response = _line_pattern(
+    _KINDS.keys() - {b"host", b"expect", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"}
+).split
 
 
 class Fields:
@@ -125,9 +129,17 @@ class Fields:
         return b"\r\n".join([line for line in lines if folded_name(line[: line.find(b":")]) not in names])
 
 
-def split_head(head: bytes, into: Fields) -> bytes:
-    """Split a checked head, from its first to its empty line; returns the first line."""
-    pieces = _split_special(head)
+def split_request(head: bytes, into: Fields) -> bytes:
+    """Split a request's checked head, from its first to its empty line; returns the first line."""
+    return _split(_split_request(head), into)
+
+
+def split_response(head: bytes, into: Fields) -> bytes:
+    """The same for a response; all special fields of one are for its next recipient alone."""
+    return _split(_split_response(head), into)
+
+
+def _split(pieces: list[bytes], into: Fields) -> bytes:
     if len(pieces) == 4:
         first, name, value, last = pieces
         rest = first + last
@@ -176,6 +188,7 @@ def list_members(value: bytes) -> list[bytes]:
     return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
 
 
+@lru_cache(maxsize=1024)
 def content_length(value: bytes) -> int:
     """The one number of a Content-Length value.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Generic, NoReturn, TypeVar
 
 import httptools
@@ -126,8 +127,8 @@ class RequestParser(Generic[Head]):
                 raise BadMessageError("transfer coding not implemented", 501, "transfer_coding") from None
             raise BadMessageError(f"malformed request: {error}") from None
         try:
-            _request_line(request, fields.split_head(head, request))
-            _interpret(request)
+            _request_line(request, fields.split_request(head, request))
+            meaning = _interpret(tuple(request.special), request.minor)
             if not self._complete:
                 _refuse("malformed request head")
             if head.count(b"\r\n") - 2 > max_headers:
@@ -135,6 +136,14 @@ class RequestParser(Generic[Head]):
         except BadMessageError:
             self._renew()
             raise
+        request.host_header = meaning.host
+        request.close = meaning.close
+        if not meaning.usual:
+            request.length = meaning.length
+            request.has_length = meaning.has_length
+            request.expects_continue = meaning.expects_continue
+            request.dropped = meaning.dropped
+            request.forwarded_for = meaning.forwarded_for
         if request.length or request.close:
             # The parser waits for a body that our own decoder reads, or takes no more after the last message of a
             # connection: the next head needs a new one.
@@ -159,7 +168,6 @@ def _request_line(request: RequestHead, line: bytes) -> None:
         request.minor = 1
     elif version == b"HTTP/1.0":
         request.minor = 0
-        request.close = True
     elif _VERSION.fullmatch(version):
         raise BadMessageError("HTTP version not supported", 505, "version")
     else:
@@ -175,61 +183,89 @@ def _request_line(request: RequestHead, line: bytes) -> None:
     request.request_target = target
 
 
-def _interpret(request: RequestHead) -> None:
-    connection: frozenset[bytes] | None = None
+class _Meaning:
+    """What the special fields of a request say; shared by requests that say the same."""
+
+    __slots__ = (
+        "close",
+        "dropped",
+        "expects_continue",
+        "forwarded_for",
+        "has_length",
+        "host",
+        "length",
+        "usual",
+    )
+
+    def __init__(self, minor: int) -> None:
+        self.host: bytes | None = None
+        self.length = 0
+        self.has_length = False
+        self.close = minor == 0
+        self.expects_continue = False
+        self.dropped: frozenset[bytes] = frozenset()
+        self.forwarded_for = b""
+        self.usual = True
+
+
+@lru_cache(maxsize=1024)
+def _interpret(special: tuple[tuple[bytes, bytes], ...], minor: int) -> _Meaning:
+    """What these fields say. Requests of a client, and of most clients of a service, say the same: asked once."""
+    meaning = _Meaning(minor)
+    connection: frozenset[bytes] = frozenset()
     hosts = 0
-    encodings: list[bytes] | None = None
-    for name, value in request.special:
+    encodings: list[bytes] = []
+    for name, value in special:
         what = fields.kind(name)
         if what == fields.HOST:
             hosts += 1
-            request.host_header = value.strip(b" \t")
+            meaning.host = value.strip(b" \t")
         elif what == fields.CONNECTION:
-            options = fields.connection_options(value)
-            connection = options if connection is None else connection | options
+            connection |= fields.connection_options(value)
         elif what == fields.CONTENT_LENGTH:
-            if request.has_length:
+            if meaning.has_length:
                 raise BadMessageError("more than one Content-Length")
-            request.has_length = True
-            request.length = fields.content_length(value)
+            meaning.has_length = True
+            meaning.length = fields.content_length(value)
         elif what == fields.TRANSFER_ENCODING:
-            encodings = [*(encodings or ()), value]
+            encodings.append(value)
         elif what == fields.FORWARDED_FOR:
-            request.forwarded_for += b", " + value if request.forwarded_for else value
+            meaning.forwarded_for += b", " + value if meaning.forwarded_for else value
         elif what == fields.EXPECT:
-            request.expects_continue = _expectation(value) and request.minor == 1
+            meaning.expects_continue = _expectation(value) and minor == 1
         elif what == fields.UNDERSCORED_FRAMING:
             raise BadMessageError("a framing header's name is spelled with '_'")
-    if hosts != 1 or HOST_PATTERN.fullmatch(request.host_header or b"") is None:
-        _check_host(request, hosts)
-    if encodings is not None:
-        _check_encoding(request, encodings)
-    if connection is not None:
-        request.dropped = fields.dropped_fields(connection)
-        if b"close" in connection:
-            request.close = True
-        elif request.minor == 0 and b"keep-alive" in connection:
-            request.close = False
+    _check_host(meaning.host, hosts, minor)
+    if encodings:
+        _check_encoding(encodings, minor, has_length=meaning.has_length)
+        meaning.length = CHUNKED
+    meaning.dropped = fields.dropped_fields(connection)
+    if b"close" in connection:
+        meaning.close = True
+    elif minor == 0 and b"keep-alive" in connection:
+        meaning.close = False
+    framed = meaning.has_length or meaning.length
+    meaning.usual = not (framed or meaning.expects_continue or meaning.dropped or meaning.forwarded_for)
+    return meaning
 
 
-def _check_host(request: RequestHead, hosts: int) -> None:
+def _check_host(host: bytes | None, hosts: int, minor: int) -> None:
     if hosts > 1:
         raise BadMessageError("more than one Host")
-    if request.host_header is None:
-        if request.minor == 1:
+    if host is None:
+        if minor == 1:
             raise BadMessageError("no Host")
-    else:
+    elif HOST_PATTERN.fullmatch(host) is None:
         raise BadMessageError("invalid Host")
 
 
-def _check_encoding(request: RequestHead, encodings: list[bytes]) -> None:
+def _check_encoding(encodings: list[bytes], minor: int, *, has_length: bool) -> None:
     """Exactly one `chunked`, alone, on HTTP/1.1 (RFC 9112 sections 6.1 and 6.3)."""
-    if request.has_length:
+    if has_length:
         raise BadMessageError("Content-Length beside Transfer-Encoding")
-    if request.minor == 0:
+    if minor == 0:
         raise BadMessageError("Transfer-Encoding on HTTP/1.0")
     if len(encodings) == 1 and encodings[0].strip(b" \t").lower() == b"chunked":
-        request.length = CHUNKED
         return
     if _is_unknown_coding(b",".join(encodings)):
         raise BadMessageError("transfer coding not implemented", 501, "transfer_coding")

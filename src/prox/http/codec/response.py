@@ -15,6 +15,7 @@ UNTIL_CLOSE = -2
 """Values of `length` beside a number of bytes."""
 
 _MAX_HEADERS = 1000
+_BODILESS = frozenset({204, 304})
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
@@ -34,10 +35,10 @@ class ResponseHead(fields.Fields):
     status: int
     reason: bytes
     minor: int
-    length: int = UNTIL_CLOSE
-    content_length: int | None = None
-    close: bool = False
-    dropped: frozenset[bytes] = frozenset()
+    length: int
+    content_length: int | None
+    close: bool
+    dropped: frozenset[bytes]
 
 
 class ResponseParser:
@@ -69,8 +70,15 @@ class ResponseParser:
             raise BadMessageError("malformed response head")
         if head.count(b"\r\n") - 2 > _MAX_HEADERS:
             raise BadMessageError("too many headers in the answer")
-        response.minor, response.status, response.reason = _status_line(fields.split_head(head, response))
-        _interpret(response, method)
+        response.minor, status, response.reason = _status_line(fields.split_response(head, response))
+        response.status = status
+        meaning = _interpret(tuple(response.special), response.minor)
+        length, response.content_length, response.close, response.dropped = meaning
+        if method == "HEAD" or status < 200 or status in _BODILESS:
+            length = 0
+        elif length == UNTIL_CLOSE:
+            response.close = True
+        response.length = length
         return response
 
 
@@ -83,40 +91,34 @@ def _status_line(line: bytes) -> tuple[int, int, bytes]:
     return int(match[1]), int(match[2]), match[3] or b""
 
 
-def _interpret(response: ResponseHead, method: str) -> None:
-    connection: frozenset[bytes] | None = None
-    encodings: list[bytes] | None = None
-    if not response.minor:
-        response.close = True
-    for name, value in response.special:
+@lru_cache(maxsize=4096)
+def _interpret(
+    special: tuple[tuple[bytes, bytes], ...], minor: int
+) -> tuple[int, int | None, bool, frozenset[bytes]]:
+    """What the special fields of an answer with a body say: length, content_length, close, dropped. Asked once for each."""
+    connection: frozenset[bytes] = frozenset()
+    encodings: list[bytes] = []
+    content_length: int | None = None
+    for name, value in special:
         what = fields.kind(name)
         if what == fields.CONTENT_LENGTH:
-            if response.content_length is not None:
+            if content_length is not None:
                 raise BadMessageError("more than one Content-Length in the answer")
-            response.content_length = response.length = fields.content_length(value)
+            content_length = fields.content_length(value)
         elif what == fields.TRANSFER_ENCODING:
-            encodings = [*(encodings or ()), value]
+            encodings.append(value)
         elif what == fields.CONNECTION:
-            options = fields.connection_options(value)
-            connection = options if connection is None else connection | options
+            connection |= fields.connection_options(value)
         elif what == fields.UNDERSCORED_FRAMING:
             raise BadMessageError("a framing header's name is spelled with '_'")
-    if encodings is not None:
-        if response.content_length is not None:
+    length = UNTIL_CLOSE if content_length is None else content_length
+    if encodings:
+        if content_length is not None:
             raise BadMessageError("Content-Length beside Transfer-Encoding in the answer")
-        if response.minor == 0:
+        if minor == 0:
             raise BadMessageError("Transfer-Encoding in an HTTP/1.0 answer")
         if len(encodings) != 1 or encodings[0].strip(b" \t").lower() != b"chunked":
             raise BadMessageError("Transfer-Encoding of the answer is not exactly one 'chunked'")
-        response.length = CHUNKED
-    if connection is not None:
-        response.dropped = fields.dropped_fields(connection)
-        if b"close" in connection:
-            response.close = True
-        elif b"keep-alive" in connection:
-            response.close = False
-    status = response.status
-    if method == "HEAD" or status < 200 or status in {204, 304}:
-        response.length = 0
-    elif response.length == UNTIL_CLOSE:
-        response.close = True
+        length = CHUNKED
+    close = b"close" in connection or (minor == 0 and b"keep-alive" not in connection)
+    return length, content_length, close, fields.dropped_fields(connection)
