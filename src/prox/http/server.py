@@ -8,6 +8,7 @@ that the client has gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import select
@@ -596,7 +597,7 @@ def _too_large(data: bytes, tuning: Tuning) -> BadMessageError:
 
 def _reset(transport: asyncio.Transport) -> None:
     """Close with RST: after a FIN an answer without a length, to an HTTP/1.0 client, would pass for whole."""
-    if not transport.is_closing():
+    with contextlib.suppress(OSError):  # it is closed already
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
