@@ -21,15 +21,6 @@ MARKER = re.compile(r"^<!-- keys: (\w+) -->$", re.MULTILINE)
 Schema = dict[str, Any]
 
 _BOUNDS = (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"))
-REMARKS = {
-    ("ProxyAction", "stream"): "Without effect: prox always streams both ways.",
-    ("Tuning", "disable_compression"): "Without effect in this version: answers are left as they are.",
-    (
-        "Tuning",
-        "max_pipelined",
-    ): "Without effect in this version: `max_header_bytes` bounds what is read ahead.",
-}
-"""What nothing reads outside of the configuration; a test says when that is no longer so."""
 
 _MODELS_IN_WORDS = {
     "PluginRef": "a reference",
@@ -81,8 +72,7 @@ def _standing(name: str, key: str) -> str:
     """What this version does not do with a key."""
     row = UNBUILT.get(getattr(model, name), {}).get(key)
     if row is None:
-        remark = REMARKS.get((name, key))
-        return f"**{remark}**" if remark else ""
+        return ""
     if row.severity == "error":
         return "**Not built yet: `prox serve` refuses it.**"
     return "**Not built yet: accepted, without effect.**"

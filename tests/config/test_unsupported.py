@@ -84,6 +84,7 @@ NOTED: list[tuple[dict[str, Any], list[str]]] = [
     (tuning(h2_read_idle_timeout="1s"), ["services.web.config.h2_read_idle_timeout"]),
     (tuning(h2_ping_timeout="1s"), ["services.web.config.h2_ping_timeout"]),
     (tuning(relay_idle_timeout="1s"), ["services.web.config.relay_idle_timeout"]),
+    (tuning(disable_compression=False), ["services.web.config.disable_compression"]),
     (tuning(read_buffer_size=1), ["services.web.config.read_buffer_size"]),
     (tuning(write_buffer_size=1), ["services.web.config.write_buffer_size"]),
     (proxy(max_queue=1), ["actions.web.max_queue"]),

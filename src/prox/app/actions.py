@@ -82,6 +82,7 @@ class Actions:
             settings,
             headers=config.headers,
             fallback=None if config.fallback is None else self.get(config.fallback),
+            stream=config.stream,
             is_trusted=self._is_trusted,
             failed=self._counters.upstream_failed,
         )

@@ -120,6 +120,8 @@ class Application:
                 trusted=service.config.trusted_proxies,
                 pass_dot_segments=config.runtime.dot_segments == "pass",
                 counters=service.counters,
+                service=name,
+                unrouted_log=service.unrouted_log,
             )
             for name, service in built.services.items()
         }

@@ -38,6 +38,7 @@ class BuiltService:
     config: model.Service
     table: Table[Route]
     counters: Counters
+    unrouted_log: AccessLog | None
 
 
 @dataclass
@@ -133,7 +134,9 @@ class Builder:
             built.routes[made.id] = RouteInfo(action=route.action.name, balancer=balancer, key=key)
             routes.append((route.match, made))
         built.files |= actions.files
-        built.services[name] = BuiltService(config, routing.compile(routes), counters)
+        built.services[name] = BuiltService(
+            config, routing.compile(routes), counters, self._log(built, built.config.logging.access_log)
+        )
 
     def _log(self, built: Built, *paths: str | None) -> AccessLog | None:
         """The access log that the first of `paths` names, None where that is "off" or none is."""

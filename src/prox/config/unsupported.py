@@ -75,6 +75,9 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "h2_read_idle_timeout": _Row("note", "HTTP/2", _set),
         "h2_ping_timeout": _Row("note", "HTTP/2", _set),
         "relay_idle_timeout": _Row("note", "relayed connections"),
+        "disable_compression": _Row(
+            "note", "asking upstreams for compressed answers", lambda value: not value
+        ),
         "read_buffer_size": _Row("note", "sizes of buffers", _set),
         "write_buffer_size": _Row("note", "sizes of buffers", _set),
     },

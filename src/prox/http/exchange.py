@@ -141,6 +141,7 @@ class Exchange(Answer):
         ended: the answer is complete.
         broken: the answer was broken off, or the client has gone.
         reason: why the exchange ended otherwise than asked, one token for the access log, or "".
+        streams: the body may take its time: no rate is asked of it.
         source: where the answer's body is read from.
     """
 
@@ -160,6 +161,7 @@ class Exchange(Answer):
     ended: bool = False
     broken: bool = False
     reason: str = ""
+    streams: bool = False
     source: Source | None = None
 
     @property

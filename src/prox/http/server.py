@@ -183,7 +183,7 @@ class ServerConnection(asyncio.Protocol):
             if self._exchange is None and not self.write_paused:
                 data, self._buffer = self._buffer, b""
                 self._receive_head(data)
-            elif len(self._buffer) > self._entry.tuning.max_header_bytes:
+            elif self._is_far_ahead():
                 self.transport.pause_reading()
 
     def eof_received(self) -> None:
@@ -423,10 +423,15 @@ class ServerConnection(asyncio.Protocol):
     def _next(self) -> None:
         """Serve what the client sent ahead."""
         if self._buffer and not self._starting and not self.transport.is_closing():
-            if len(self._buffer) > self._entry.tuning.max_header_bytes:
+            if self._is_far_ahead():
                 self.transport.resume_reading()
             data, self._buffer = self._buffer, b""
             self._receive_head(data)
+
+    def _is_far_ahead(self) -> bool:
+        """Whether the client has sent ahead all that is read before an answer: `max_pipelined` heads, or a full one."""
+        tuning, buffer = self._entry.tuning, self._buffer
+        return len(buffer) > tuning.max_header_bytes or buffer.count(_END) >= tuning.max_pipelined
 
     def _is_serving(self) -> bool:
         return self._exchange is not None
@@ -553,7 +558,7 @@ class ServerConnection(asyncio.Protocol):
         return NEVER
 
     def _reads_nothing(self) -> bool:
-        return self._paused_at is not None or len(self._buffer) > self._entry.tuning.max_header_bytes
+        return self._paused_at is not None or self._is_far_ahead()
 
     def _check_answer(self, now: float, exchange: Http1Exchange) -> float:
         """`write_timeout`: the whole answer, counted from the request's head."""
@@ -573,7 +578,7 @@ class ServerConnection(asyncio.Protocol):
         if self._decoder is not None and self._body is not None:
             if tuning.read_timeout is not None:
                 due = exchange.started + tuning.read_timeout
-            if tuning.min_body_rate and self._paused_at is None:
+            if tuning.min_body_rate and self._paused_at is None and not exchange.streams:
                 allowed = max(BODY_GRACE, self._body.received / tuning.min_body_rate)
                 due = min(due, exchange.started + self._paused_for + allowed)
             if now >= due:

@@ -45,7 +45,7 @@ class AccessRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     status: int
     """0 when the connection was closed without an answer."""
     duration_ms: float
-    """From the first byte of the request's head to the end of the answer."""
+    """From the end of the request's head to the end of the answer."""
     bytes_in: int
     """Body bytes from the client."""
     bytes_out: int

@@ -61,7 +61,7 @@ class Counters:
 
         Args:
             status: the one sent, from 100 to 599, or 0 for none.
-            seconds: from the first byte of its head to the end of its answer.
+            seconds: from the end of its head to the end of its answer.
             bytes_in: body bytes from the client.
             bytes_out: body bytes to the client.
         """

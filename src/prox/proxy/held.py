@@ -15,7 +15,7 @@ from prox.plugin import HookError, RequestNotEncodable
 _BODILESS = frozenset({204, 304})
 
 Decide = Callable[[int, Headers], Coroutine[Any, Any, tuple[int, Headers]]]
-"""Given status and headers of an answer, those that the client gets; raises HookError or RequestNotEncodable to refuse the answer."""
+"""Given status and headers of an answer, those that the client gets; an error of the host refuses the answer."""
 
 
 class HeldAnswer(Answer):
@@ -35,6 +35,7 @@ class HeldAnswer(Answer):
         self._ended = False
         self._error: Exception | None = None
         self._refused = False
+        self._paused = False
         self._flow: Flow | None = None
         self.settled = Completion()
 
@@ -55,11 +56,13 @@ class HeldAnswer(Answer):
 
     def pause(self) -> None:
         """See Source."""
+        self._paused = True
         if self._source is not None:
             self._source.pause()
 
     def resume(self) -> None:
         """See Source."""
+        self._paused = False
         if self._source is not None and (self.settled.done or not self.began):
             self._source.resume()
 
@@ -124,12 +127,13 @@ class HeldAnswer(Answer):
         elif self._ended:
             self._exchange.end(b"".join(waiting))
         else:
-            if self._source is not None:
-                self._source.resume()  # first: a client that is slow now pauses it again
             self._exchange.flush()
             for data in waiting:
                 self._exchange.write(data)
         self.settled.set()
+        # Last: what comes from now on goes straight on.
+        if self._source is not None and not self._paused:
+            self._source.resume()
 
     def _asked(self, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, asyncio.CancelledError) and not self.settled.done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 
 from prox.http.body import RequestBody
@@ -11,6 +12,11 @@ from prox.http.exchange import Exchange
 from prox.wire import AuthorizeResult, RequestInfo, ResponseModResult, UpstreamResponseInfo
 
 from .route import Routed
+
+_log = logging.getLogger("prox.proxy")
+
+_limited: set[str] = set()
+"""Routes on which a limit of speed that has no effect was reported already."""
 
 BODY_SHOWN = 64 * 1024
 """Bytes of a body that on_request sees."""
@@ -83,6 +89,11 @@ def take_verdict(routed: Routed, verdict: AuthorizeResult) -> None:
         routed.path = verdict.path
     if verdict.strip_query:
         routed.strip_query = True
+    if verdict.speed is not None and routed.route.id not in _limited:
+        _limited.add(routed.route.id)
+        _log.warning(
+            "route %s: a plugin limits the speed, which this version does not do yet", routed.route.id
+        )
 
 
 def deny(exchange: Exchange, verdict: AuthorizeResult) -> None:

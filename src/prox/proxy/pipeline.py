@@ -15,7 +15,7 @@ from prox.http.codec.fields import Headers
 from prox.http.codec.target import has_dot_segments
 from prox.http.errors import UpstreamError
 from prox.http.exchange import Client, Exchange
-from prox.observe.access import AccessRecord
+from prox.observe.access import AccessLog, AccessRecord
 from prox.observe.counters import Counters
 from prox.plugin import HookError, HookIndex, HookRecord, RequestNotEncodable
 from prox.routing import Table
@@ -40,6 +40,8 @@ class Pipeline:
         trusted: Sequence[Network] = (),
         pass_dot_segments: bool = False,
         counters: Counters | None = None,
+        service: str = "",
+        unrouted_log: AccessLog | None = None,
     ) -> None:
         self._table = table
         self._hooks = index
@@ -48,6 +50,8 @@ class Pipeline:
         self.counters = counters or Counters()
         self._running = 0
         self._idle: Callable[[], None] | None = None
+        self._service = service
+        self._unrouted_log = unrouted_log
 
     def when_idle(self, call: Callable[[], None]) -> None:
         """Call once, as soon as none of its requests runs: for a configuration that no new request meets."""
@@ -105,7 +109,13 @@ class Pipeline:
     def _refuse(self, exchange: Exchange, status: int, reason: str) -> None:
         """Refuse what no route took."""
         exchange.refuse(status, reason=reason)
-        self.counters.request(status, exchange.age(), 0, exchange.bytes_out)
+        seconds = exchange.age()
+        self.counters.request(status, seconds, 0, exchange.bytes_out)
+        if self._unrouted_log is not None:
+            record = self._record(exchange, seconds)
+            record.service = self._service
+            record.client_ip = self._addresses.of(exchange.client, exchange.forwarded_for)[0]
+            self._unrouted_log.write(record)
 
     # Hooks.
 
@@ -239,24 +249,33 @@ class Pipeline:
         if not routed.client_address:
             self._tell_client(routed)
         record = routed.record
-        log.write(
-            AccessRecord(
-                service=route.service,
-                route=route.index,
-                method=exchange.method,
-                path=exchange.target.path,
-                status=exchange.status,
-                duration_ms=seconds * 1000,
-                bytes_in=received,
-                bytes_out=exchange.bytes_out,
-                client_ip=routed.client_ip,
-                user_agent=_user_agent(exchange.headers),
-                target=routed.upstream,
-                plugin="" if record is None else record.plugin,
-                verdict="" if record is None else record.verdict,
-                hook_ms=None if record is None else routed.hook_seconds * 1000,
-                reason=exchange.reason,
-            )
+        line = self._record(exchange, seconds)
+        line.service = route.service
+        line.route = route.index
+        line.client_ip = routed.client_ip
+        line.target = routed.upstream
+        if record is not None:
+            line.plugin = record.plugin
+            line.verdict = record.verdict
+            line.hook_ms = routed.hook_seconds * 1000
+        log.write(line)
+
+    @staticmethod
+    def _record(exchange: Exchange, seconds: float) -> AccessRecord:
+        """What the log says of any exchange."""
+        return AccessRecord(
+            service="",
+            route=-1,
+            method=exchange.method,
+            path=exchange.target.path,
+            status=exchange.status,
+            duration_ms=seconds * 1000,
+            bytes_in=0 if exchange.body is None else exchange.body.received,
+            bytes_out=exchange.bytes_out,
+            client_ip="",
+            user_agent=_user_agent(exchange.headers),
+            target="",
+            reason=exchange.reason,
         )
 
     @staticmethod

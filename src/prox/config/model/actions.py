@@ -140,7 +140,7 @@ class ProxyAction(_Action):
     proto: Literal["h2"] | None = None
     """"h2": HTTP/2 to the upstream without TLS."""
     stream: Flag = False
-    """Both directions at once, nothing buffered."""
+    """Bodies may take their time: `min_body_rate` is not asked for. Both directions always flow at once, unbuffered."""
     tls: UpstreamTls | None = None
     """TLS to the upstream."""
     send_proxy: Annotated[int, Field(strict=True, ge=1, le=2)] | None = None

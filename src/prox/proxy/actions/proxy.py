@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from prox.config.upstreams import Upstream, parse_upstream, render, template_names
 from prox.http.body import RequestBody
+from prox.http.codec.fields import Headers
 from prox.http.errors import UpstreamError
 from prox.http.pool import Origin, OriginSettings, Pools
 from prox.http.upstream import UpstreamConnection
@@ -42,6 +43,7 @@ class ProxyAction:
         settings: timeouts.
         headers: set on every request.
         fallback: serves where there is no target or the upstream can't be reached.
+        stream: bodies may take their time.
         is_trusted: whether a peer is a trusted proxy.
         failed: counts a failure by its kind.
     """
@@ -54,6 +56,7 @@ class ProxyAction:
         *,
         headers: Mapping[str, str],
         fallback: Action | None,
+        stream: bool = False,
         is_trusted: Callable[[str], bool],
         failed: Callable[[str], None],
     ) -> None:
@@ -63,6 +66,7 @@ class ProxyAction:
         self._pools = pools
         self._settings = settings
         self._builder = HeadBuilder(headers)
+        self._stream = stream
         self._is_trusted = is_trusted
         self._failed = failed
         self._rendered: dict[object, Destination] = {}
@@ -79,6 +83,8 @@ class ProxyAction:
             routed, destination.host, destination.prefix, trusted=self._is_trusted(exchange.client.ip)
         )
         body = exchange.body
+        if self._stream or (body is not None and is_grpc(exchange.headers)):
+            exchange.streams = True
         connection = destination.origin.take()
         fresh = connection is None
         while True:
@@ -151,3 +157,10 @@ class ProxyAction:
                 self._rendered.clear()
             self._rendered[key] = destination
         return destination
+
+
+def is_grpc(headers: Headers) -> bool:
+    """Whether a request is gRPC, whose streams last as long as they like."""
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"application/grpc") for name, value in headers
+    )
