@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from .codec import fields
@@ -52,7 +53,7 @@ class Http1Exchange(RequestHead, Exchange):
 
     def age(self) -> float:
         """See Exchange."""
-        return self.connection.loop.time() - self.started
+        return monotonic() - self.started
 
     def read_from(self, source: Source | None) -> None:
         """See Exchange."""

@@ -15,6 +15,7 @@ import select
 import socket
 import struct
 from collections.abc import Coroutine
+from time import monotonic
 from typing import Any, Protocol, cast
 
 from prox.config.model import Tuning
@@ -302,7 +303,7 @@ class ServerConnection(asyncio.Protocol):
             self._close = True
         exchange.connection = self
         exchange.client = self.client
-        exchange.started = self.loop.time()
+        exchange.started = monotonic()  # the loop's clock, but that one stands still within a turn
         exchange.target = target = parse_target(exchange.method, request_target)
         authority = exchange.host_header or b""
         if target.authority is not None:
