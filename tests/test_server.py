@@ -209,6 +209,34 @@ async def test_reloads_at_the_same_time_come_one_after_the_other() -> None:
         assert await ask(server) == b"4"
 
 
+async def test_stop_during_a_reload_does_not_wait_for_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    write_sdk_plugin(tmp_path, f"open({str(pid)!r}, 'w').write(str(os.getpid())); sys.stdin.read()")
+    async with prox.Server(text("x"), base=tmp_path) as server:
+        guarded = make_config({"action": {"type": "drop"}, "plugins": ["./plugin.py"]})
+        reloading = asyncio.get_running_loop().create_task(server.reload(guarded))
+        await until(lambda: pid.exists() and pid.read_text())
+        await server.stop()
+        with pytest.raises(prox.StartError, match="is ending"):
+            await reloading
+        assert not alive(int(pid.read_text()))
+
+
+async def test_a_cancelled_reload_changes_nothing(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    write_sdk_plugin(tmp_path, f"open({str(pid)!r}, 'w').write(str(os.getpid())); sys.stdin.read()")
+    async with prox.Server(text("x"), base=tmp_path) as server:
+        guarded = make_config({"action": {"type": "drop"}, "plugins": ["./plugin.py"]})
+        reloading = asyncio.get_running_loop().create_task(server.reload(guarded))
+        await until(lambda: pid.exists() and pid.read_text())
+        reloading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reloading
+        assert await ask(server) == b"x"
+        await until(lambda: not alive(int(pid.read_text())), "the new plugin runs on")
+        await server.reload()
+
+
 async def test_stop_lets_a_request_end() -> None:
     let_go = asyncio.Event()
 

@@ -18,6 +18,7 @@ from prox.proxy.pipeline import Pipeline
 from prox.tasks import spawn
 
 from .build import Builder, Built
+from .errors import StartError
 from .listeners import Address, Key, Listeners, release
 from .listening import Listener
 from .snapshot import Snapshot
@@ -45,6 +46,7 @@ class Application:
         self._listeners = Listeners()
         self._ending: set[Snapshot] = set()
         self._changing = asyncio.Lock()
+        self._applying: asyncio.Task[Exception | None] | None = None
         self._stopped = False
 
     @property
@@ -79,13 +81,33 @@ class Application:
         """Put a configuration in force, in one step for all services.
 
         Raises:
-            StartError: it can't be; nothing was changed.
+            StartError: it can't be, or `stop` was called meanwhile; nothing was changed.
             RuntimeError: it has been stopped.
         """
         async with self._changing:
             if self._stopped:
                 raise RuntimeError("the application was stopped")
+            applying = self._applying = spawn(self._try_apply(config), "apply a configuration")
+            try:
+                await asyncio.wait({applying})
+            finally:
+                self._applying = None
+                if not applying.done():
+                    applying.cancel()
+                    await asyncio.wait({applying})
+            if applying.cancelled():
+                raise StartError("prox is ending")
+            error = applying.result()
+            if error is not None:
+                raise error
+
+    async def _try_apply(self, config: model.Config) -> Exception | None:
+        """Apply as a task of its own, which `stop` can cancel; the error goes to who asked for it."""
+        try:
             await self._apply(config)
+        except Exception as error:
+            return error
+        return None
 
     async def _apply(self, config: model.Config) -> None:
         before = self.snapshot
@@ -148,6 +170,8 @@ class Application:
         Args:
             drain: seconds that requests in flight may take; `runtime.shutdown_timeout` when None.
         """
+        if self._applying is not None:
+            self._applying.cancel()
         async with self._changing:
             if self._stopped:
                 return

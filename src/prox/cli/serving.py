@@ -16,7 +16,7 @@ import uvloop
 from prox.app.application import Application
 from prox.app.errors import StartError
 from prox.app.loading import load_served
-from prox.config import ConfigError, Loaded
+from prox.config import ConfigError, Loaded, model
 from prox.observe.logs import LogOutput, choose_level, setup
 from prox.tasks import spawn
 
@@ -70,17 +70,16 @@ class _Serving:
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         report(loaded)
-        starting = spawn(self._application.start(loaded.config), "start")
+        starting = spawn(self._start(loaded.config), "start")
         ending = spawn(self._ending.wait(), "wait for a signal")
         await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
             await asyncio.wait({starting})
             return 0
-        try:
-            starting.result()
-        except StartError as error:
-            _log.error("%s", error)
+        refused = starting.result()
+        if refused is not None:
+            _log.error("%s", refused)
             ending.cancel()
             return 1
         sources = loaded.sources
@@ -95,6 +94,13 @@ class _Serving:
         await self._application.stop()
         _log.info("ended")
         return 0
+
+    async def _start(self, config: model.Config) -> StartError | None:
+        try:
+            await self._application.start(config)
+        except StartError as error:
+            return error
+        return None
 
     def _signalled(self, number: int) -> None:
         if self._ending.is_set():
