@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prox.tasks import spawn
-from support.client import Client, CutError, get, post, post_chunked
+from support.client import CutError, get, post, post_chunked
 from support.servers import Running, serving, until
 from support.upstream import OK, Upstream, UpstreamPeer, answer, answering
 
@@ -72,24 +72,30 @@ async def test_answers_without_content(status: int) -> None:
         b"HTTP/1.1 %d x\r\nETag: a\r\nContent-Length: 5\r\n\r\n" % status,
         b"HTTP/1.1 %d x\r\nETag: a\r\nTransfer-Encoding: chunked\r\n\r\n" % status,
     ]
-    async with Upstream(answering(*replies)) as upstream, serving(upstream.address) as prox:
-        async with await prox.connect() as client:
-            found = [await client.request(get()) for _ in replies]
-            assert [response.status for response in found] == [status] * 3
-            assert all(response["etag"] == b"a" for response in found)
-            lengths = [response.all("content-length") for response in found]
-            assert lengths == [[], [b"5"] if status == 304 else [], []]
-            assert not any("transfer-encoding" in response for response in found)
-            assert len(upstream.peers) == 1
+    async with (
+        Upstream(answering(*replies)) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect() as client,
+    ):
+        found = [await client.request(get()) for _ in replies]
+        assert [response.status for response in found] == [status] * 3
+        assert all(response["etag"] == b"a" for response in found)
+        lengths = [response.all("content-length") for response in found]
+        assert lengths == [[], [b"5"] if status == 304 else [], []]
+        assert not any("transfer-encoding" in response for response in found)
+        assert len(upstream.peers) == 1
 
 
 async def test_205_keeps_its_length() -> None:
     reply = b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n"
-    async with Upstream(answering(reply)) as upstream, serving(upstream.address) as prox:
-        async with await prox.connect() as client:
-            for _ in range(2):
-                response = await client.request(get())
-                assert (response.status, response["content-length"]) == (205, b"0")
+    async with (
+        Upstream(answering(reply)) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect() as client,
+    ):
+        for _ in range(2):
+            response = await client.request(get())
+            assert (response.status, response["content-length"]) == (205, b"0")
 
 
 async def test_head() -> None:
@@ -98,13 +104,16 @@ async def test_head() -> None:
         CHUNKED,
         b"HTTP/1.1 404 Not Found\r\n\r\n",
     ]
-    async with Upstream(answering(*replies)) as upstream, serving(upstream.address) as prox:
-        async with await prox.connect() as client:
-            found = [await client.request(get(method="HEAD"), "HEAD") for _ in replies]
-            assert [response.status for response in found] == [200, 200, 404]
-            assert found[0]["content-length"] == b"12345"
-            assert "content-length" not in found[1]
-            assert len(upstream.peers) == 1
+    async with (
+        Upstream(answering(*replies)) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect() as client,
+    ):
+        found = [await client.request(get(method="HEAD"), "HEAD") for _ in replies]
+        assert [response.status for response in found] == [200, 200, 404]
+        assert found[0]["content-length"] == b"12345"
+        assert "content-length" not in found[1]
+        assert len(upstream.peers) == 1
     async with serving("127.0.0.1:1") as prox, await prox.connect() as client:
         response = await client.request(get(method="HEAD"), "HEAD")
         assert response.status == 502

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,15 @@ async def test_http_1_0_keep_alive() -> None:
 
 async def test_http_1_0_gets_no_chunks() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
-    async with Upstream(answering(chunked)) as upstream, serving(upstream.address) as prox:
-        async with await prox.connect() as client:
-            response = await client.request(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-            assert response.body == b"abc"
-            assert response["connection"] == b"close"
-            assert "transfer-encoding" not in response
+    async with (
+        Upstream(answering(chunked)) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect() as client,
+    ):
+        response = await client.request(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        assert response.body == b"abc"
+        assert response["connection"] == b"close"
+        assert "transfer-encoding" not in response
 
 
 async def test_many_requests_in_one_packet_are_answered_in_order() -> None:
@@ -102,19 +106,22 @@ async def test_requests_wait_behind_one_that_takes_long() -> None:
             await peer.send(answer(request.target))
 
     config = {"max_header_bytes": 2000}
-    async with Upstream(script) as upstream, serving(upstream.address, config=config) as prox:
-        async with await prox.connect() as client:
-            # More than is kept in memory: the rest waits in the socket, and nothing is lost.
-            sending = spawn(client.send(*(get(f"/{number}") for number in range(400))), "test")
-            await until(lambda: upstream.requests)
-            await asyncio.sleep(0.05)
-            (connection,) = prox.entry.connections
-            assert len(connection._buffer) < 300_000
-            assert len(upstream.requests) <= 1
-            go_on.set()
-            for number in range(400):
-                assert (await client.response()).body == b"/%d" % number
-            await sending
+    async with (
+        Upstream(script) as upstream,
+        serving(upstream.address, config=config) as prox,
+        await prox.connect() as client,
+    ):
+        # More than is kept in memory: the rest waits in the socket, and nothing is lost.
+        sending = spawn(client.send(*(get(f"/{number}") for number in range(400))), "test")
+        await until(lambda: upstream.requests)
+        await asyncio.sleep(0.05)
+        (connection,) = prox.entry.connections
+        assert len(connection._buffer) < 300_000
+        assert len(upstream.requests) <= 1
+        go_on.set()
+        for number in range(400):
+            assert (await client.response()).body == b"/%d" % number
+        await sending
 
 
 async def test_a_client_that_does_not_read_gets_no_more_answers(tmp_path: Path) -> None:
@@ -137,16 +144,19 @@ async def test_a_client_that_does_not_read_gets_no_more_answers(tmp_path: Path) 
 
 
 async def test_the_upstream_is_not_asked_for_a_client_that_does_not_read() -> None:
-    async with Upstream(answering(answer(b"x" * 1_000_000))) as upstream, serving(upstream.address) as prox:
-        async with await prox.connect(receive_buffer=4096) as client:
-            await client.send(get() * 25)
-            (connection,) = prox.entry.connections
-            await until(lambda: connection.write_paused)
-            await asyncio.sleep(0.05)
-            assert connection.transport.get_write_buffer_size() < 3_000_000
-            assert len(upstream.requests) < 10
-            for _ in range(25):
-                assert len((await client.response()).body) == 1_000_000
+    async with (
+        Upstream(answering(answer(b"x" * 1_000_000))) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect(receive_buffer=4096) as client,
+    ):
+        await client.send(get() * 25)
+        (connection,) = prox.entry.connections
+        await until(lambda: connection.write_paused)
+        await asyncio.sleep(0.05)
+        assert connection.transport.get_write_buffer_size() < 3_000_000
+        assert len(upstream.requests) < 10
+        for _ in range(25):
+            assert len((await client.response()).body) == 1_000_000
 
 
 # Limits.
@@ -184,12 +194,10 @@ async def test_refused_messages_close_the_connection(
         async with await prox.connect() as client:
             await client.send(get("/first"))
             assert (await client.response()).status == 200
-            try:
+            with suppress(ConnectionError):  # it is refused before the last piece
                 await client.send(
                     *(request_[at : at + size] for at in range(0, len(request_), size)), get("/behind")
                 )
-            except ConnectionError:
-                pass  # it was refused before the last piece
             response = await client.response()
             assert response.status == status
             assert response["connection"] == b"close"
@@ -257,9 +265,11 @@ async def test_a_head_that_trickles() -> None:
 
 
 async def test_a_connection_without_a_request() -> None:
-    async with serving("127.0.0.1:1", config={"read_header_timeout": "50ms"}) as prox:
-        async with await prox.connect() as client:
-            await client.closed()
+    async with (
+        serving("127.0.0.1:1", config={"read_header_timeout": "50ms"}) as prox,
+        await prox.connect() as client,
+    ):
+        await client.closed()
 
 
 async def test_an_idle_connection() -> None:
@@ -277,14 +287,14 @@ async def test_an_idle_connection_with_unread_answers() -> None:
     async with (
         Upstream(answering(answer(b"x" * 4_000_000))) as upstream,
         serving(upstream.address, config=config) as prox,
+        await prox.connect(receive_buffer=4096) as client,
     ):
-        async with await prox.connect(receive_buffer=4096) as client:
-            await client.send(get("/", "Connection: close"))
-            (connection,) = prox.entry.connections
-            await until(lambda: connection.write_paused)
-            await client.take(3_600_000)
-            await until(lambda: connection._exchange is None)
-            await prox.quiet()  # although the client never reads the rest
+        await client.send(get("/", "Connection: close"))
+        (connection,) = prox.entry.connections
+        await until(lambda: connection.write_paused)
+        await client.take(3_600_000)
+        await until(lambda: connection._exchange is None)
+        await prox.quiet()  # although the client never reads the rest
 
 
 async def test_read_timeout() -> None:
@@ -453,7 +463,7 @@ async def test_empty_lines_before_a_request() -> None:
 async def test_a_unix_listener(tmp_path: Path) -> None:
     path = tmp_path / "web.sock"
     async with Upstream() as upstream:
-        async with serving(upstream.address, listen=f"unix://{path}") as prox:
+        async with serving(upstream.address, listen=f"unix://{path}"):
             async with await Client.connect(str(path)) as client:
                 assert (await client.request(get())).status == 200
             assert upstream.requests[0]["x-forwarded-for"] == b"unknown"

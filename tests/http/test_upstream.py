@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from prox.http.pool import OriginSettings, Pools
 from prox.http.errors import UpstreamError
+from prox.http.pool import OriginSettings, Pools
 from support.client import CutError, get, post, post_chunked
 from support.servers import serving, until
 from support.upstream import OK, Script, Upstream, UpstreamPeer, answer, answering, sending
@@ -144,12 +144,15 @@ async def test_an_upstream_that_is_silent(script: Script) -> None:
 
 async def test_the_answers_deadline_does_not_run_while_the_client_sends() -> None:
     config = {"response_header_timeout": "80ms"}
-    async with Upstream() as upstream, serving(upstream.address, config=config) as prox:
-        async with await prox.connect() as client:
-            await client.send(get("/", "Content-Length: 4", method="POST"), b"ab")
-            await asyncio.sleep(0.15)
-            await client.send(b"cd")
-            assert (await client.response()).status == 200
+    async with (
+        Upstream() as upstream,
+        serving(upstream.address, config=config) as prox,
+        await prox.connect() as client,
+    ):
+        await client.send(get("/", "Content-Length: 4", method="POST"), b"ab")
+        await asyncio.sleep(0.15)
+        await client.send(b"cd")
+        assert (await client.response()).status == 200
 
 
 # Failures within an answer.
@@ -259,11 +262,14 @@ async def test_answers_that_end_the_upstreams_connection(data: bytes) -> None:
 
 async def test_http_1_0_upstream_that_keeps_alive() -> None:
     data = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"
-    async with Upstream(answering(data)) as upstream, serving(upstream.address) as prox:
-        async with await prox.connect() as client:
-            for _ in range(2):
-                assert (await client.request(get())).line == b"HTTP/1.1 200 OK"
-            assert len(upstream.peers) == 1
+    async with (
+        Upstream(answering(data)) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect() as client,
+    ):
+        for _ in range(2):
+            assert (await client.request(get())).line == b"HTTP/1.1 200 OK"
+        assert len(upstream.peers) == 1
 
 
 # Interim answers.
@@ -441,8 +447,11 @@ async def test_idle_connections_are_limited(config: dict[str, int]) -> None:
 
 async def test_a_failure_is_logged_with_its_route(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "prox.proxy"):
-        async with Upstream(sending()) as upstream, serving(upstream.address) as prox:
-            async with await prox.connect() as client:
-                await client.request(get())
+        async with (
+            Upstream(sending()) as upstream,
+            serving(upstream.address) as prox,
+            await prox.connect() as client,
+        ):
+            await client.request(get())
     assert "web:0" in caplog.text
     assert "upstream_closed" in caplog.text
