@@ -84,7 +84,7 @@ async def managed(
         yield manager
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     """Wait until a condition holds."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds

@@ -67,7 +67,7 @@ class Running:
         await self.server.reload(config)
 
     async def until(self, holds: Callable[[], object], what: str = "") -> None:
-        """Wait for something that has no event; fails after 5 s."""
+        """Wait for something that has no event; fails after 15 s."""
         await until(holds, what)
 
     async def quiet(self, *, idle: int | None = None, connections: int = 0) -> None:
@@ -85,9 +85,9 @@ class Running:
 
 
 async def until(holds: Callable[[], object], what: str = "") -> None:
-    """Wait for something that has no event; fails after 5 s."""
+    """Wait for something that has no event; fails after 15 s."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + 5
+    deadline = loop.time() + 15
     while not holds():
         assert loop.time() < deadline, what or "it never came"
         await asyncio.sleep(0.002)
