@@ -120,7 +120,8 @@ class Caller:
 
     async def ask_request(self, frame: bytes, deadline: float) -> AuthorizeResult:
         """`call_request` for a frame that is encoded already."""
-        answer = await self._ask(frame, deadline)
+        connection = self._idle.pop() if self._idle else await self._wait_for_connection(deadline)
+        answer = await connection.ask(frame, deadline)
         try:
             result = decode_authorize(answer)
         except DecodeError as error:
@@ -176,15 +177,7 @@ class Caller:
 
     async def _ask(self, frame: bytes, deadline: float) -> bytes:
         connection = self._idle.pop() if self._idle else await self._wait_for_connection(deadline)
-        future = connection.call(frame, deadline)
-        try:
-            return await future
-        except BaseException:
-            if not future.done() or future.cancelled():
-                connection.abort()
-            else:  # it was answered in this turn: the connection is free again and may carry another call
-                future.exception()
-            raise
+        return await connection.ask(frame, deadline)
 
     async def _wait_for_connection(self, deadline: float) -> Connection:
         if self._closed:

@@ -2,6 +2,8 @@
 
 The deadline is a timer of the connection that is moved lazily: it is set when a call needs one earlier than
 what is set, and looks at the current call when it fires. Most calls set none.
+
+A Flow (see prox.flow) goes on inside the call that read its answer; a task is woken by a future, a turn later.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from prox.flow import Completion
 from prox.wire import FrameReader, FrameTooLarge
 
 from .errors import CallError, ErrorKind
@@ -21,6 +24,9 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 _CREDENTIALS = struct.Struct("3i")
 _RETRY = 0.005
+_NEVER = float("inf")
+_length = struct.Struct(">I").unpack_from
+_PREFIX = 4
 
 
 class Pool(Protocol):
@@ -37,46 +43,82 @@ class Connection(asyncio.Protocol):
     """Carries calls one after another. Whatever goes wrong closes it: it is never reused then."""
 
     __slots__ = (
+        "_answer",
         "_call",
         "_deadline",
+        "_done",
+        "_due",
+        "_error",
         "_gone",
+        "_in_pieces",
         "_loop",
+        "_max_frame",
         "_pool",
         "_reader",
         "_timer",
         "_transport",
+        "_write",
         "idle_since",
     )
 
     def __init__(self, pool: Pool, max_frame: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._pool = pool
+        self._max_frame = max_frame
         self._reader = FrameReader(max_frame)
+        self._in_pieces = False
         self._transport: asyncio.Transport | None = None
-        self._call: asyncio.Future[bytes] | None = None
+        self._write: Callable[[bytes], None]
+        self._call: Completion | asyncio.Future[bytes] | None = None
+        self._done = Completion()
+        self._answer = b""
+        self._error: CallError | None = None
         self._deadline = 0.0
+        self._due = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._gone = False
         self.idle_since = 0.0
 
-    def call(self, frame: bytes, deadline: float) -> asyncio.Future[bytes]:
-        """Write a frame; the future gives the answer's frame without its length, or a CallError.
+    async def ask(self, frame: bytes, deadline: float) -> bytes:
+        """Write a frame and wait for the answer's, given without its length. Giving up closes the connection.
 
-        A caller that stops waiting must `abort`.
+        Raises:
+            CallError: no answer in time, or none at all.
         """
-        future: asyncio.Future[bytes] = self._loop.create_future()
         if self._gone:  # it ended in the turn in which it was given out
-            future.set_exception(CallError(ErrorKind.CLOSED, "the plugin closed the connection"))
-            return future
-        self._call = future
+            raise CallError(ErrorKind.CLOSED, "the plugin closed the connection")
         self._deadline = deadline
-        timer = self._timer
-        if timer is None or timer.when() > deadline:
-            if timer is not None:
-                timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._expire)
-        self._transport.write(frame)  # type: ignore[union-attr] # it is connected, or the pool would not have it
-        return future
+        if deadline < self._due:
+            self._fire_at(deadline)
+        if asyncio.current_task(self._loop) is not None:
+            return await self._ask_in_task(frame)
+        call = self._call = self._done
+        call.done = False
+        self._write(frame)
+        try:
+            await call
+        except BaseException:
+            if self._call is call:
+                self.abort()
+            raise
+        error = self._error
+        if error is not None:
+            raise error
+        answer, self._answer = self._answer, b""
+        return answer
+
+    async def _ask_in_task(self, frame: bytes) -> bytes:
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        self._call = future
+        self._write(frame)
+        try:
+            return await future
+        except BaseException:
+            if not future.done() or future.cancelled():
+                self.abort()
+            else:  # it was answered in this turn: the connection is free again and may carry another call
+                future.exception()
+            raise
 
     @property
     def closed(self) -> bool:
@@ -90,56 +132,89 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self._transport = transport  # type: ignore[assignment] # a stream's transport
+        self._write = transport.write  # type: ignore[attr-defined] # the same
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop: bytes of an answer, or bytes that nobody asked for."""
+        size = len(data) - _PREFIX
+        if size < 0 or self._in_pieces or size > self._max_frame or size != _length(data)[0]:
+            self._receive_pieces(data)
+            return
+        call = self._call  # the usual case: one read, one whole answer
+        if call is self._done:
+            self._call = None
+            self._answer = data[_PREFIX:]
+            self._pool.released(self)
+            self._done.set()
+        else:
+            self._received(data[_PREFIX:], surplus=False)
+
+    def _receive_pieces(self, data: bytes) -> None:
+        surplus = False
         try:
             frames = self._reader.feed(data)
         except FrameTooLarge as error:
             if not error.frames:
                 self._fail(ErrorKind.TOO_LARGE, f"the answer: {error}")
                 return
-            frames = error.frames
-        if not frames:
-            if self._call is None:
-                self.abort()
-            return
+            frames, surplus = error.frames, True
+        self._in_pieces = self._reader.pending > 0
+        if frames:
+            self._received(frames[0], surplus=surplus or self._in_pieces or len(frames) > 1)
+        elif self._call is None:
+            self.abort()
+
+    def _received(self, answer: bytes, *, surplus: bool) -> None:
         call, self._call = self._call, None
-        if call is None or call.done():
+        if call is None or (isinstance(call, asyncio.Future) and call.done()):
             self.abort()
             return
-        call.set_result(frames[0])
-        if len(frames) > 1 or self._reader.pending:
+        if surplus:
             self.abort()  # more than was asked for: what follows could be taken for the next call's answer
         else:
             self._pool.released(self)
+        if isinstance(call, Completion):
+            self._answer = answer
+            call.set()
+        else:
+            call.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
         """Called by the loop."""
         self._fail(ErrorKind.CLOSED, "the plugin closed the connection before its answer")
 
+    def _fire_at(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_at(due, self._expire)
+
     def _expire(self) -> None:
         self._timer = None
+        self._due = _NEVER
         if self._call is None:
             return
         if self._loop.time() < self._deadline - 0.001:
-            self._timer = self._loop.call_at(self._deadline, self._expire)
+            self._fire_at(self._deadline)
         else:
             self._fail(ErrorKind.DEADLINE, "no answer in time")
 
     def _fail(self, kind: ErrorKind, detail: str) -> None:
+        """Close, if that is still to be done, and give a call that is open an error."""
         call, self._call = self._call, None
-        if call is not None and not call.done():
+        if not self._gone:
+            self._gone = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._transport is not None:
+                self._transport.abort()
+            self._pool.gone(self)
+        if isinstance(call, Completion):
+            self._error = CallError(kind, detail)
+            call.set()
+        elif call is not None and not call.done():
             call.set_exception(CallError(kind, detail))
-        if self._gone:
-            return
-        self._gone = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._transport is not None:
-            self._transport.abort()
-        self._pool.gone(self)
 
 
 async def connect(path: str, uid: int, make: Callable[[], P], wanted: Callable[[], bool]) -> P:

@@ -37,6 +37,31 @@ def normalise(name: str) -> str:
     return name.lower().replace("_", "-") if _TOKEN.fullmatch(name) else ""
 
 
+@lru_cache(maxsize=4096)
+def _settable(name: str) -> str:
+    """`normalise`, and empty also where no plugin can set it on a request."""
+    plain = normalise(name)
+    return "" if plain in NOT_ON_REQUESTS else plain
+
+
+def all_taken(headers: Mapping[str, str], foreign: frozenset[str]) -> bool:
+    """Whether `take_headers` would take a request's headers as they are, in the usual case: quickly told.
+
+    False says nothing; True is certain.
+    """
+    if len(headers) == 1:
+        for name, value in headers.items():
+            plain = _settable(name)
+            return plain != "" and plain not in foreign and value.isprintable()
+    seen: set[str] = set()
+    for name, value in headers.items():
+        plain = _settable(name)
+        if not plain or plain in foreign or plain in seen or not value.isprintable():
+            return False
+        seen.add(plain)
+    return True
+
+
 def take_headers(
     headers: Mapping[str, str],
     into: dict[str, str],

@@ -37,8 +37,9 @@ from prox.wire import (
 
 from .caller import Caller
 from .errors import CallError, ErrorKind, HookError, RequestNotEncodable
+from .figures import HookFigures
 from .life import Life
-from .merge import RequestMerge, ResponseMerge
+from .merge import RequestMerge, RequestVerdict, ResponseMerge, stands_alone
 from .model import PluginSpec, Policy
 from .plan import Plan, Step
 from .supervisor import Supervisor
@@ -51,6 +52,7 @@ _ALLOWED: Final = AuthorizeResult(allow=True)
 _UNCHANGED: Final = ResponseModResult()
 _CONNECTED: Final = ConnResult(allow=True)
 _NOTHING: Final[frozenset[bytes]] = frozenset()
+_NO_HOOKS: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -68,27 +70,39 @@ class HookRecord:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A step with the plugin that takes it."""
+    """A step with the plugin that takes it, and that plugin's figures of on_request."""
 
     step: Step
     supervisor: Supervisor
+    figures: HookFigures
 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
     turns: tuple[_Turn, ...]
     timeout: float
+    only: _Turn | None
 
 
 class HookIndex:
     """The hooks of all routes of one configuration."""
 
-    __slots__ = ("__weakref__", "_active", "_own_headers", "_routes_of", "_stages")
+    __slots__ = (
+        "__weakref__",
+        "_active",
+        "_loop",
+        "_own_headers",
+        "_routes_of",
+        "_served",
+        "_stages",
+        "_stages_of",
+    )
 
     def __init__(self, plan: Plan, supervisors: Mapping[PluginSpec, Supervisor]) -> None:
         self._own_headers = plan.own_headers
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stages = {
-            place: _Stage(tuple(_Turn(step, supervisors[step.plugin]) for step in stage.steps), stage.timeout)
+            place: _stage([(step, supervisors[step.plugin]) for step in stage.steps], stage.timeout)
             for place, stage in plan.stages.items()
         }
         self._routes_of: dict[Supervisor, list[tuple[str, int]]] = {}
@@ -101,6 +115,12 @@ class HookIndex:
             for turn in found.turns
             for hook in turn.supervisor.hooks
         }
+        self._served: dict[str, frozenset[str]] = {}
+        self._stages_of: dict[str, list[_Stage]] = {}
+        for (route_id, _), found in self._stages.items():
+            self._stages_of.setdefault(route_id, []).append(found)
+        for route_id in self._stages_of:
+            self._look_again(route_id)
         for supervisor in self._routes_of:
             supervisor.lease()
             weakref.finalize(self, supervisor.unlease_soon).atexit = False
@@ -111,10 +131,35 @@ class HookIndex:
             for hook in HOOK_NAMES.values():
                 serves = any(hook in turn.supervisor.hooks for turn in self._stages[route_id, stage].turns)
                 (self._active.add if serves else self._active.discard)((route_id, hook, stage))
+            self._look_again(route_id)
+
+    def _look_again(self, route_id: str) -> None:
+        turns = (turn for stage in self._stages_of[route_id] for turn in stage.turns)
+        self._served[route_id] = frozenset().union(*(turn.supervisor.hooks for turn in turns))
 
     def has_hook(self, route_id: str, hook: str, stage: int = 0) -> bool:
         """Whether a plugin of this stage of the route serves a hook, or may once it is ready. Never waits."""
         return (route_id, hook, stage) in self._active
+
+    def hooks_of(self, route_id: str) -> frozenset[str]:
+        """The hooks for which `has_hook` is true of any stage of the route. Never waits."""
+        return self._served.get(route_id, _NO_HOOKS)
+
+    def deadline(self, route_id: str, spent: float = 0.0) -> float:
+        """When the plugins of a route must have answered a hook that is asked from now on, in the loop's time.
+
+        Args:
+            route_id: the route; its stages share one timeout.
+            spent: seconds that plugins of earlier stages took. What an action took in between does not count.
+        """
+        stages = self._stages_of.get(route_id)
+        return self._now() + (max(stages[0].timeout - spent, 0.0) if stages else 0.0)
+
+    def _now(self) -> float:
+        # The loop is asked for once: on Python 3.11 that is a system call.
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
 
     def own_headers(self, route_id: str) -> frozenset[bytes]:
         """Request headers that only the route's plugins may set: lower case, `-` for `_`."""
@@ -135,7 +180,7 @@ class HookIndex:
             route_id: the route.
             info: the request as the client sent it.
             stage: 0, or the place of the fallback whose plugins are asked.
-            deadline: of the loop's clock, for a later stage to share that of the first; None: a new one.
+            deadline: of the loop's clock, see `deadline`: a later stage shares that of the first; None: a new one.
             record: filled in for the access log.
 
         Raises:
@@ -145,20 +190,53 @@ class HookIndex:
         found = self._stages.get((route_id, stage))
         if found is None:
             return _ALLOWED
-        limit = asyncio.get_running_loop().time() + found.timeout if deadline is None else deadline
+        limit = self._now() + found.timeout if deadline is None else deadline
+        turn = found.only
+        if turn is not None:
+            # One plugin that serves the hook and knows the route by this id: nearly every request.
+            supervisor, step = turn.supervisor, turn.step
+            life = supervisor.life
+            caller = None if life is None else life.caller_now(HOOK_ON_REQUEST, step.key, route_id)
+            if caller is None or life is None or HOOK_ON_REQUEST not in supervisor.hooks:
+                return await self._ask_in_turn(found.turns, route_id, info, limit, record)
+            figures = turn.figures
+            figures.calls += 1
+            if step.timeout is not None:
+                limit = min(limit, self._now() + step.timeout)
+            era = life.era
+            era.calls += 1
+            try:
+                frame = _frame_of(info, route_id, caller.max_frame)
+                result = await caller.ask_request(frame, limit)
+            except CallError as error:
+                _failed(turn, HOOK_ON_REQUEST, route_id, step.on_error.request, error, record)
+                return _ALLOWED
+            finally:
+                era.leave()
+            if stands_alone(result, step.foreign):
+                figures.verdicts["allow"] += 1
+                if record is not None:
+                    if record.plugin:
+                        _note(record, supervisor.name, "allow")
+                    else:
+                        record.plugin = supervisor.name
+                return result
+            merge = RequestMerge()
+            _take(merge, turn, result, record)
+            return merge.result()
+        return await self._ask_in_turn(found.turns, route_id, info, limit, record)
+
+    @staticmethod
+    async def _ask_in_turn(
+        turns: tuple[_Turn, ...], route_id: str, info: RequestInfo, limit: float, record: HookRecord | None
+    ) -> AuthorizeResult:
         merge = RequestMerge()
         asking = _Asking(HookType.ON_REQUEST, route_id, info, _info_with_route, Caller.ask_request, record)
-        for turn in found.turns:
-            supervisor = turn.supervisor
-            if HOOK_ON_REQUEST not in supervisor.hooks:
+        for turn in turns:
+            if HOOK_ON_REQUEST not in turn.supervisor.hooks:
                 continue
             result = await asking.ask(turn, turn.step.on_error.request, limit)
-            if result is None:
-                continue
-            verdict = merge.add(result, turn.step.foreign, supervisor.complaints)
-            supervisor.figures[HOOK_ON_REQUEST].verdicts[verdict] += 1
-            _note(record, supervisor.name, verdict)
-            if verdict in {"deny", "drop"}:
+            if result is not None and _take(merge, turn, result, record) in {"deny", "drop"}:
                 break
         return merge.result()
 
@@ -183,7 +261,7 @@ class HookIndex:
             return _UNCHANGED
         limit = deadline
         if limit is None:
-            limit = asyncio.get_running_loop().time() + min(found.timeout for found in stages)
+            limit = self._now() + min(found.timeout for found in stages)
         merge = ResponseMerge()
         pair = ResponsePair(request=info, response=resp)
         hook = HOOK_ON_RESPONSE
@@ -214,7 +292,7 @@ class HookIndex:
         found = self._stages.get((route_id, 0))
         if found is None:
             return _CONNECTED
-        limit = asyncio.get_running_loop().time() + found.timeout if deadline is None else deadline
+        limit = self._now() + found.timeout if deadline is None else deadline
         hook = HOOK_ON_CONNECT
         asking = _Asking(HookType.ON_CONNECT, route_id, conn, _conn_with_route, Caller.ask_connect, record)
         for turn in found.turns:
@@ -284,12 +362,7 @@ class _Asking(Generic[P, R]):
             finally:
                 era.leave()
         except CallError as error:
-            figures.errors[error.kind] += 1
-            failure = HookError(supervisor.name, self.route_id, hook, error.kind, str(error))
-            supervisor.complaints.warn("%s", failure)
-            _note(self.record, supervisor.name, "error")
-            if policy == "deny":
-                raise failure from error
+            _failed(turn, hook, self.route_id, policy, error, self.record)
             return None
 
     def _answers_doing(self, limit: int) -> bool:
@@ -332,6 +405,45 @@ class _Asking(Generic[P, R]):
         if route_id == self.route_id:
             self._frame = frame
         return frame
+
+
+def _stage(turns: list[tuple[Step, Supervisor]], timeout: float) -> _Stage:
+    taken = tuple(_Turn(step, supervisor, supervisor.figures[HOOK_ON_REQUEST]) for step, supervisor in turns)
+    return _Stage(taken, timeout, taken[0] if len(taken) == 1 else None)
+
+
+def _take(
+    merge: RequestMerge, turn: _Turn, result: AuthorizeResult, record: HookRecord | None
+) -> RequestVerdict:
+    verdict = merge.add(result, turn.step.foreign, turn.supervisor.complaints)
+    turn.figures.verdicts[verdict] += 1
+    _note(record, turn.supervisor.name, verdict)
+    return verdict
+
+
+def _failed(
+    turn: _Turn, hook: str, route_id: str, policy: Policy, error: CallError, record: HookRecord | None
+) -> None:
+    """Count and tell of a call that failed; raises HookError where the policy denies."""
+    supervisor = turn.supervisor
+    supervisor.figures[hook].errors[error.kind] += 1
+    failure = HookError(supervisor.name, route_id, hook, error.kind, str(error))
+    supervisor.complaints.warn("%s", failure)
+    _note(record, supervisor.name, "error")
+    if policy == "deny":
+        raise failure from error
+
+
+def _frame_of(info: RequestInfo, route_id: str, limit: int) -> bytes:
+    """The frame of on_request under the id `route_id`."""
+    if info.route_id != route_id:
+        info = _info_with_route(info, route_id)
+    try:
+        return marshal_envelope(HookType.ON_REQUEST, info, limit)
+    except EncodeError as error:
+        raise RequestNotEncodable(400, str(error)) from error
+    except FrameTooLarge as error:
+        raise RequestNotEncodable(431, str(error)) from error
 
 
 def _check_accepted(life: Life, key: Hashable) -> None:

@@ -43,7 +43,7 @@ class Era:
     def leave(self) -> None:
         """A call has ended."""
         self.calls -= 1
-        if not self.calls and self.ended is not None:
+        if self.ended is not None and not self.calls:
             self.ended(self)
 
 
@@ -152,6 +152,14 @@ class Life:
         """The id under which the plugin knows a route: `route_id` where that is one of them."""
         known = self._id_of.get(key)
         return route_id if known is not None and self._key_of.get(route_id) == key else known
+
+    def caller_now(self, hook: str, key: Hashable, route_id: str) -> Caller | None:
+        """Who calls a hook that it serves of a route that it knows as `route_id`; None where any of that is in doubt."""
+        if self.refused or self.hooks is None or hook not in self.hooks:
+            return None
+        if self._key_of.get(route_id) != key or key not in self._id_of:
+            return None
+        return self.caller
 
     async def moved(self, key: Hashable, deadline: float) -> None:
         """Wait, until the deadline at most, while a route that it knows is getting another id."""

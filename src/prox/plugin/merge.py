@@ -7,13 +7,22 @@ from typing import Final, Literal, TypeAlias
 from prox.wire import AuthorizeResult, ResponseModResult, Speed
 
 from .complaints import Complaints
-from .headers import NOT_ON_REQUESTS, NOT_ON_RESPONSES, normalise, take_headers
+from .headers import NOT_ON_REQUESTS, NOT_ON_RESPONSES, all_taken, normalise, take_headers
 
 RequestVerdict: TypeAlias = Literal["allow", "deny", "drop", "fallback"]
 
 _ALLOWED: Final = AuthorizeResult(allow=True)
 _UNCHANGED: Final = ResponseModResult()
 _NOBODYS: Final[frozenset[str]] = frozenset()
+
+
+def stands_alone(result: AuthorizeResult, foreign: frozenset[str]) -> bool:
+    """Whether a plain allowance needs no merge where nobody else is asked: it is what RequestMerge would give."""
+    if not result.allow or result.drop or result.fallback or result.status or result.body:
+        return False
+    if result.path and result.path[0] != "/":
+        return False
+    return not result.headers or all_taken(result.headers, foreign)
 
 
 class RequestMerge:

@@ -40,11 +40,14 @@ PREFIX: Final = 4
 # Length of the frame, a map of two with the key "t", the hook, the key "d", and the length of a bin: always
 # the widest form of bin, so that the payload can be encoded behind it before its length is known.
 _HEAD = struct.Struct(">I3sB3sI")
+_HEAD_SIZE = _HEAD.size
+_pack_head = _HEAD.pack_into
 _MAP_T = b"\x82\xa1t"
 _D_BIN32 = b"\xa1d\xc6"
 
 _length = struct.Struct(">I")
 _encoder = msgspec.msgpack.Encoder()
+_encode_into = _encoder.encode_into
 _envelopes = msgspec.msgpack.Decoder(Envelope)
 
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -61,15 +64,15 @@ def marshal_envelope(hook: HookType, data: Payload, limit: int = FRAME_LIMIT) ->
         EncodeError: the payload holds what the wire can't carry.
         FrameTooLarge: the frame is above `limit` bytes.
     """
-    frame = bytearray(_HEAD.size)
+    frame = bytearray(_HEAD_SIZE)
     try:
-        _encoder.encode_into(data, frame, _HEAD.size)
+        _encode_into(data, frame, _HEAD_SIZE)
     except _UNSAYABLE as error:
         raise EncodeError(f"can't encode a call of {HookType(hook).hook_name}: {error}") from error
     size = len(frame)
     if size - PREFIX > limit:
         raise FrameTooLarge(size - PREFIX, limit)
-    _HEAD.pack_into(frame, 0, size - PREFIX, _MAP_T, hook, _D_BIN32, size - _HEAD.size)
+    _pack_head(frame, 0, size - PREFIX, _MAP_T, hook, _D_BIN32, size - _HEAD_SIZE)
     return bytes(frame)
 
 
