@@ -27,7 +27,7 @@ from .actions import Actions
 from .bindings import Bindings
 from .errors import StartError
 
-RouteKey: TypeAlias = tuple[str, str, int]
+RouteKey: TypeAlias = tuple[str, str, str, int]
 """What a route is, wherever it stands in the list: its service, its match, and a number where several are alike."""
 
 
@@ -150,11 +150,12 @@ class Builder:
 
 
 def _route_key(service: str, config: model.Route, built: Built) -> RouteKey:
+    """What a route is over reloads: its service, match and named action; an inline action may change its mind."""
     match = "" if config.match is None else config.match.model_dump_json()
     number = 0
-    while (service, match, number) in built.balancers:
+    while (key := (service, match, config.action.name, number)) in built.balancers:
         number += 1
-    return service, match, number
+    return key
 
 
 def _balancer(key: RouteKey, config: model.Route, built: Built, before: Built | None) -> Balancer | None:

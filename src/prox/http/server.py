@@ -98,7 +98,7 @@ class Entry:
 
     async def drained(self, timeout: float) -> None:  # noqa: ASYNC109 - what the timeout ends is not this wait
         """Drain, and abort after `timeout` seconds what is still open."""
-        self._empty = asyncio.Event()
+        self._empty = self._empty or asyncio.Event()
         self.drain()
         if self.connections:
             timer = asyncio.get_running_loop().call_later(timeout, self.abort)
@@ -242,6 +242,9 @@ class ServerConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, so that no client takes what it has for a whole answer."""
+        exchange = self._exchange
+        if exchange is not None and not exchange.ended:
+            exchange.reason = exchange.reason or "shutdown"
         self._gone()
         _reset(self.transport)
 
