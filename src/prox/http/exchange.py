@@ -130,6 +130,7 @@ class Exchange(Answer):
         host: the host asked for: lower case, without port; empty where the client named none.
         authority: host and port as the client wrote them.
         plain: lines of the fields that go through a proxy untouched (see prox.http.codec.fields).
+        special: the other fields, as pairs.
         dropped: folded names of headers that Connection declared hop-by-hop.
         forwarded_for: X-Forwarded-For as the client sent it.
         body: None where there is none.
@@ -150,6 +151,7 @@ class Exchange(Answer):
     host: str
     authority: bytes
     plain: bytes
+    special: Headers
     client: Client
     started: float
     dropped: frozenset[bytes] = frozenset()

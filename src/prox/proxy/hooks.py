@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import lru_cache
 
 from prox.http.body import RequestBody
@@ -48,8 +49,43 @@ def first_values(headers: Headers, hidden: frozenset[bytes] = frozenset()) -> di
     return shown
 
 
-async def request_info(routed: Routed) -> RequestInfo:
-    """What on_request is shown. Waits for the part of the body that it is shown."""
+_split_lines = re.compile(r"\r\n([^:]+):[ \t]*").split
+_MANY = 16 * 1024
+"""Characters of a request's headers above which their names are not remembered."""
+
+
+@lru_cache(maxsize=256)
+def _canonical_names(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The names in canonical form; None where one is there twice. Clients send the same ones again and again."""
+    canonical = tuple(["-".join([part.capitalize() for part in name.split("-")]) for name in names])
+    return canonical if len(set(canonical)) == len(canonical) else None
+
+
+def shown_headers(exchange: Exchange, hidden: frozenset[bytes]) -> dict[str, str]:
+    """`first_values` of a request's headers, read in one go from the block of bytes that they are, where they can."""
+    plain = fields.without(exchange.plain, hidden) if hidden else exchange.plain
+    try:
+        text = plain.decode()
+    except UnicodeDecodeError:
+        return first_values(exchange.headers, hidden)
+    if " \r" in text or "\t\r" in text or text[-1:] in _BLANKS or len(text) > _MANY:
+        return first_values(exchange.headers, hidden)
+    pieces = _split_lines(text)
+    names = _canonical_names(tuple(pieces[1::2]))
+    if names is None:
+        return first_values(exchange.headers, hidden)
+    shown = dict(zip(names, pieces[2::2]))  # noqa: B905 - a value each: `strict` would only cost
+    special = exchange.special
+    if len(special) > 1 or (special and fields.kind(special[0][0]) != fields.HOST):
+        shown.update(first_values(special, hidden))  # names of the one are never names of the other
+    return shown
+
+
+_BLANKS = frozenset({" ", "\t"})
+
+
+def request_info(routed: Routed, shown_body: bytes) -> RequestInfo:
+    """What on_request is shown; `shown_body` is what `body_shown` gave."""
     exchange = routed.exchange
     match = routed.match
     target = exchange.target
@@ -64,8 +100,8 @@ async def request_info(routed: Routed) -> RequestInfo:
         proto=exchange.protocol,
         remote_addr=routed.client_address,
         content_length=0 if body is None else body.length,
-        headers=first_values(exchange.headers, routed.route.own_headers),
-        body=b"" if body is None else await _shown(exchange, body),
+        headers=shown_headers(exchange, routed.route.own_headers),
+        body=shown_body,
         match_domain=match.match_domain,
         match_glob=match.match_glob,
         match_path=match.match_path,
@@ -74,7 +110,8 @@ async def request_info(routed: Routed) -> RequestInfo:
     )
 
 
-async def _shown(exchange: Exchange, body: RequestBody) -> bytes:
+async def body_shown(exchange: Exchange, body: RequestBody) -> bytes:
+    """The part of a body that on_request is shown. Waits for it."""
     if body.length <= 0 or exchange.method in _WITHOUT_BODY:
         return b""
     exchange.send_continue()
@@ -124,6 +161,8 @@ def changed(status: int, headers: Headers, result: ResponseModResult) -> tuple[i
 def replaced(headers: Headers, new: dict[str, str]) -> Headers:
     """`headers` with all copies of the `new` names, in any case and with `_` for `-`, replaced by one each."""
     pairs = _encoded(new)
+    if not headers:
+        return pairs
     names = {fields.folded_name(name) for name, _ in pairs}
     return [*(pair for pair in headers if fields.folded_name(pair[0]) not in names), *pairs]
 

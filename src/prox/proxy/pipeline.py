@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from prox.http.codec.errors import BadMessageError
 from prox.http.codec.fields import Headers
@@ -19,12 +20,12 @@ from prox.observe.access import AccessLog, AccessRecord
 from prox.observe.counters import Counters
 from prox.plugin import HookError, HookIndex, HookRecord, RequestNotEncodable
 from prox.routing import Table
-from prox.wire import HOOK_ON_REQUEST, HOOK_ON_RESPONSE, DisconnectInfo, RequestInfo
+from prox.wire import HOOK_ON_DISCONNECT, HOOK_ON_REQUEST, HOOK_ON_RESPONSE, DisconnectInfo, RequestInfo
 
 from . import hooks
 from .client import ClientAddresses, Network
 from .held import HeldAnswer
-from .route import Action, Route, Routed
+from .route import Route, Routed
 
 _log = logging.getLogger("prox.proxy")
 
@@ -122,11 +123,15 @@ class Pipeline:
     async def _serve_guarded(self, routed: Routed) -> None:
         route = routed.route
         self._tell_client(routed)
-        info = await hooks.request_info(routed)
-        if routed.exchange.body is not None and routed.exchange.body.error is not None:
-            return
+        body = routed.exchange.body
+        shown = b""
+        if body is not None:
+            shown = await hooks.body_shown(routed.exchange, body)
+            if body.error is not None:
+                return
+        info = hooks.request_info(routed, shown)
         held = None
-        if any(self._hooks.has_hook(route.id, HOOK_ON_RESPONSE, stage) for stage in range(route.stages)):
+        if HOOK_ON_RESPONSE in self._hooks.hooks_of(route.id):
             held = self._hold(routed, info)
         try:
             await self._serve(routed, info)
@@ -135,28 +140,23 @@ class Pipeline:
         finally:
             if held is not None:
                 held.cancel()
-            if routed.passed_on:
+            if routed.passed_on and HOOK_ON_DISCONNECT in self._hooks.hooks_of(route.id):
                 self._hooks.on_disconnect(route.id, self._disconnect_info(routed), stage=routed.stage)
 
     async def _serve(self, routed: Routed, info: RequestInfo) -> None:
         """Ask the plugins, then the action; the same for its fallback where one acts."""
         verdict = await self._ask(routed, info, 0)
         if verdict == _ALLOWED:
-            failure = await self._pass_on(routed, routed.route.action)
+            routed.passed_on = True
+            failure = await routed.route.action.serve(routed)
+            if failure is None:
+                return
+            routed.passed_on = False
         elif verdict == _FALLBACK:
             failure = UpstreamError("plugin_fallback", "a plugin asked for the fallback")
         else:
             return
-        if failure is not None:
-            await self._fall_back(routed, failure, info)
-
-    @staticmethod
-    async def _pass_on(routed: Routed, action: Action) -> UpstreamError | None:
-        routed.passed_on = True
-        failure = await action.serve(routed)
-        if failure is not None:
-            routed.passed_on = False
-        return failure
+        await self._fall_back(routed, failure, info)
 
     async def _fall_back(self, routed: Routed, failure: UpstreamError, info: RequestInfo | None) -> None:
         """Let the fallback serve what the action could not, after the fallback's own plugins have allowed it."""
@@ -167,9 +167,11 @@ class Pipeline:
             if verdict is None:
                 return
             if verdict == _ALLOWED:
-                next_failure = await self._pass_on(routed, action)
+                routed.passed_on = True
+                next_failure = await action.serve(routed)
                 if next_failure is None:
                     return
+                routed.passed_on = False
                 failure = next_failure
             action = action.fallback
         self.counters.upstream_failed(failure.kind)
@@ -182,10 +184,15 @@ class Pipeline:
         if not self._hooks.has_hook(route.id, HOOK_ON_REQUEST, stage):
             return _ALLOWED
         exchange = routed.exchange
-        record = routed.record = routed.record or HookRecord()
-        before = exchange.age()
+        record = routed.record
+        if record is None:
+            record = routed.record = HookRecord()
+        deadline = self._hooks.deadline(route.id, routed.hook_seconds) if stage else None
+        before = monotonic()
         try:
-            verdict = await self._hooks.on_request(route.id, info, stage=stage, record=record)
+            verdict = await self._hooks.on_request(
+                route.id, info, stage=stage, deadline=deadline, record=record
+            )
         except HookError:  # the host has logged it
             record.verdict = "error"
             exchange.refuse(503, reason="plugin_error")
@@ -195,7 +202,7 @@ class Pipeline:
             exchange.refuse(error.status, str(error), reason="not_encodable")
             return None
         finally:
-            routed.hook_seconds += routed.exchange.age() - before
+            routed.hook_seconds += monotonic() - before
         if verdict.drop:
             exchange.reason = "plugin_dropped"
             exchange.drop()
