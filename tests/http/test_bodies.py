@@ -492,3 +492,25 @@ async def test_a_client_that_goes_in_the_middle_of_a_download() -> None:
         await client.take(1_000_000)
         client.abort()
         await prox.quiet(idle=0)
+
+
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 5", b"Connection: close"])
+async def test_a_head_does_not_wait_for_its_body(framing: bytes) -> None:
+    seen = asyncio.Event()
+
+    async def script(peer: UpstreamPeer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n%b\r\n\r\n" % framing)
+        await seen.wait()
+        await peer.send(b"5\r\nhello\r\n0\r\n\r\n" if b"chunked" in framing else b"hello")
+        if b"close" in framing:
+            peer.close()
+
+    async with Upstream(script) as upstream, serving(upstream.address) as prox, await prox.connect() as client:
+        await client.send(get("/"))
+        async with asyncio.timeout(10):
+            head = await client.head()
+        assert (head.status, head["content-type"]) == (200, b"text/event-stream")
+        seen.set()
+        expected = b"hello" if b"Length" in framing else b"5\r\nhello\r\n0\r\n\r\n"
+        assert await client.take(len(expected)) == expected

@@ -39,6 +39,9 @@ class Receiver(Protocol):
     def take(self, head: ResponseHead) -> Sink:
         """The final head came: returns where its body goes."""
 
+    def flush(self) -> None:
+        """No byte of the body came with the head: what has come must not wait for it."""
+
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection.
@@ -86,9 +89,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = b""
         self._pending = b""
         self._chunked = False
-        self._paused = False
         self._sent = True
         self._keep = False
+        self._paused = False
         self._method = ""
         self._interims = 0
         self.finished = Completion()
@@ -101,7 +104,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request that has no body; `finished` tells when its answer is over."""
         self._open(method, receiver)
         self._sent = True
-        self._await_head()
+        timeout = self._origin.settings.response_header_timeout
+        if timeout is not None:
+            self._expect(timeout)
         self.transport.write(head)
 
     def upload(self, head: bytes, method: str, receiver: Receiver, body: Source, *, chunked: bool) -> None:
@@ -133,8 +138,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._put(data)
         self._body = None
         self._sent = True
-        if self._sink is None:
-            self._await_head()
+        timeout = self._origin.settings.response_header_timeout
+        if self._sink is None and timeout is not None:
+            self._expect(timeout)
 
     def fail(self, error: Exception) -> None:
         """The client broke its request off: so does this connection (see Sink)."""
@@ -149,12 +155,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.finished.reset()
         self.used += 1
 
-    def _await_head(self) -> None:
-        timeout = self._origin.settings.response_header_timeout
-        if timeout is not None and self._watch is not None:
-            self._deadline = deadline = self._loop.time() + timeout
-            if deadline < self._watch.next:
-                self._watch.expect(deadline)
+    def _expect(self, timeout: float) -> None:
+        """Set the deadline of what comes next."""
+        self._deadline = deadline = self._loop.time() + timeout
+        watch = self._watch
+        if watch is not None and deadline < watch.next:
+            watch.expect(deadline)
 
     def _put(self, data: bytes) -> None:
         head = self._pending
@@ -265,14 +271,14 @@ class UpstreamConnection(asyncio.Protocol):
         if length >= 0:
             self._sink = sink = receiver.take(head)
             if length == len(rest):  # the whole answer in one read
-                self._over(None)
+                self._done()
                 sink.end(rest)
                 self.finished.set()
                 return
             self._decoder = LengthDecoder(length)
             if length == 0:  # bytes behind an answer that has no body
                 self._keep = False
-                self._over(None)
+                self._done()
                 sink.end()
                 self.finished.set()
                 return
@@ -282,6 +288,8 @@ class UpstreamConnection(asyncio.Protocol):
             assert length in {CHUNKED, UNTIL_CLOSE}
         if rest:
             self._receive_body(rest)
+        else:
+            receiver.flush()  # the body may be long in coming: an event stream begins with nothing
 
     def _receive_body(self, data: bytes) -> None:
         decoder, sink = self._decoder, self._sink
@@ -294,14 +302,32 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if decoder.rest:
             self._keep = False
-        self._over(None)
+        self._done()
         sink.end(piece)
         self.finished.set()
 
     # The end.
 
-    def _over(self, error: UpstreamError | None) -> None:
-        """The exchange is over: the connection is idle again, or closes. Without an error the caller ends the sink."""
+    def _done(self) -> None:
+        """The answer was whole: the connection is idle again, or closes. The caller ends the sink."""
+        self._receiver = None
+        self._decoder = None
+        self._sink = None
+        if self._keep and self._sent and not self.transport.is_closing():
+            if self._paused:
+                self.resume()  # who paused it no longer has a say
+            timeout = self._origin.settings.idle_timeout
+            if timeout is not None:
+                self._expect(timeout)
+            self._origin.put(self)
+            return
+        body, self._body = self._body, None
+        self._close()
+        if body is not None:
+            body.stop()
+
+    def _over(self, error: UpstreamError) -> None:
+        """The exchange has failed, and with it the connection."""
         if self._receiver is None:
             return
         body, sink = self._body, self._sink
@@ -311,23 +337,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._body = None
         self._buffer = b""
         self._pending = b""
+        self._deadline = NEVER
         self.error = error
-        if error is None and self._keep and self._sent and not self.transport.is_closing():
-            self.resume()  # who paused it no longer has a say
-            timeout = self._origin.settings.idle_timeout
-            if timeout is not None and self._watch is not None:
-                self._deadline = deadline = self._loop.time() + timeout
-                if deadline < self._watch.next:
-                    self._watch.expect(deadline)
-            self._origin.put(self)
-        else:
-            self._close()
+        self._close()
         if body is not None:
             body.stop()
-        if error is not None:
-            if sink is not None:
-                sink.fail(error)
-            self.finished.set()
+        if sink is not None:
+            sink.fail(error)
+        self.finished.set()
 
     def _ended(self, exc: Exception | None) -> None:
         """The upstream closed or reset the connection."""
@@ -346,7 +363,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._over(UpstreamError("upstream_truncated", str(error)))
                 return
             self._keep = False
-            self._over(None)
+            self._done()
             sink.end()
             self.finished.set()
             return
