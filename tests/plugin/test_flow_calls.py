@@ -33,10 +33,14 @@ class Plugin(asyncio.Protocol):
             self.transport.write(self.answers.pop(0))  # type: ignore[attr-defined] # a stream's transport
 
 
-async def run(path: Path, answers: list[bytes], seconds: float = 5.0) -> tuple[Caller, asyncio.Server]:
+async def run(path: Path, answers: list[bytes]) -> tuple[Caller, asyncio.Server]:
     loop = asyncio.get_running_loop()
     server = await loop.create_unix_server(lambda: Plugin(answers), str(path / "s"))
     return Caller(str(path / "s"), max_concurrency=1), server
+
+
+async def ask(caller: Caller, seconds: float = 5.0) -> AuthorizeResult:
+    return await caller.call_request(request(), asyncio.get_running_loop().time() + seconds)
 
 
 async def in_flow(coro: Coroutine[Any, Any, None]) -> tuple[Flow, asyncio.Future[BaseException | None]]:
@@ -55,8 +59,7 @@ async def test_calls_follow_one_another_on_one_connection(tmp_path: Path) -> Non
     verdicts = []
 
     async def calls() -> None:
-        for _ in range(3):
-            verdicts.append(await caller.call_request(request(), asyncio.get_running_loop().time() + 5))
+        verdicts.extend([await ask(caller), await ask(caller), await ask(caller)])
 
     _, ended = await in_flow(calls())
     assert await ended is None
@@ -75,8 +78,8 @@ async def test_errors_come_to_the_flow(tmp_path: Path, answer: bytes, kind: str)
     caller, server = await run(tmp_path, [ALLOW, answer])
 
     async def calls() -> None:
-        await caller.call_request(request(), asyncio.get_running_loop().time() + 5)
-        await caller.call_request(request(), asyncio.get_running_loop().time() + 0.05)
+        await ask(caller)
+        await ask(caller, 0.05)
 
     _, ended = await in_flow(calls())
     error = await ended
@@ -93,8 +96,8 @@ async def test_a_cancelled_call_closes_its_connection(tmp_path: Path) -> None:
     seen = []
 
     async def calls() -> None:
-        for _ in range(2):
-            seen.append(await caller.call_request(request(), asyncio.get_running_loop().time() + 5))
+        seen.append(await ask(caller))
+        seen.append(await ask(caller))
 
     flow, ended = await in_flow(calls())
     await until(lambda: len(seen) == 1)  # from here it waits in a call that it made inside the read
@@ -108,15 +111,14 @@ async def test_a_cancelled_call_closes_its_connection(tmp_path: Path) -> None:
 
 async def test_surplus_bytes_behind_an_answer_close_the_connection(tmp_path: Path) -> None:
     caller, server = await run(tmp_path, [ALLOW + ALLOW, ALLOW])
-    seen = []
+    seen: list[tuple[bool, int]] = []
 
     async def calls() -> None:
-        for _ in range(2):
-            seen.append(await caller.call_request(request(), asyncio.get_running_loop().time() + 5))
-            seen.append(caller.connections)
+        seen.append(((await ask(caller)).allow, caller.connections))
+        seen.append(((await ask(caller)).allow, caller.connections))
 
     _, ended = await in_flow(calls())
     assert await ended is None
-    assert seen == [AuthorizeResult(allow=True), 0, AuthorizeResult(allow=True), 1]
+    assert seen == [(True, 0), (True, 1)]
     caller.close()
     server.close()
