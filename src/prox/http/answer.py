@@ -145,7 +145,6 @@ class Http1Exchange(RequestHead, Exchange):
         elif data:
             transport.write(data)
         self.ended = True
-        self.source = None  # it serves others from now on
         self.connection.answer_ended()
 
     def flush(self) -> None:
