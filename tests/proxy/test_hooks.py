@@ -653,10 +653,17 @@ async def test_a_held_answer_has_no_say_over_its_connections_next_request(tmp_pa
             assert (await two.response()).status == 200
 
 
-async def test_an_upstream_that_breaks_while_its_answer_is_held(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(b"abc", length=10),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n",
+    ],
+)
+async def test_an_upstream_that_breaks_while_its_answer_is_held(tmp_path: Path, reply: bytes) -> None:
     async def script(peer: UpstreamPeer) -> None:
         await peer.request()
-        await peer.send(answer(b"abc", length=10))
+        await peer.send(reply)
 
     async with (
         guarded(tmp_path, GUARD + RESPONSE, upstream=Upstream(script)) as it,
