@@ -167,9 +167,9 @@ class UpstreamConnection(asyncio.Protocol):
         if head:
             self._pending = b""
             if len(data) > _JOIN_LIMIT:
-                self.transport.write(head)
-            else:
-                data = head + data
+                self.transport.writelines((head, data))
+                return
+            data = head + data
         self.transport.write(data)
 
     # The answer (this connection is its source).
