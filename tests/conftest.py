@@ -13,6 +13,9 @@ import uvloop
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+TIME_LIMIT = 18.0
+"""Seconds for a coroutine test, a little less than pytest's limit."""
+
 settings.register_profile("prox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("prox")
 
@@ -28,7 +31,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
-        await function(**wanted)
+        # pytest's own alarm does not wake a loop that waits without a timer.
+        async with asyncio.timeout(TIME_LIMIT):
+            await function(**wanted)
         gc.collect()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -494,7 +494,9 @@ async def test_a_client_that_goes_in_the_middle_of_a_download() -> None:
         await prox.quiet(idle=0)
 
 
-@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 5", b"Connection: close"])
+@pytest.mark.parametrize(
+    "framing", [b"Transfer-Encoding: chunked", b"Content-Length: 5", b"Connection: close"]
+)
 async def test_a_head_does_not_wait_for_its_body(framing: bytes) -> None:
     seen = asyncio.Event()
 
@@ -506,7 +508,11 @@ async def test_a_head_does_not_wait_for_its_body(framing: bytes) -> None:
         if b"close" in framing:
             peer.close()
 
-    async with Upstream(script) as upstream, serving(upstream.address) as prox, await prox.connect() as client:
+    async with (
+        Upstream(script) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect() as client,
+    ):
         await client.send(get("/"))
         async with asyncio.timeout(10):
             head = await client.head()

@@ -9,8 +9,8 @@ from typing import NamedTuple, Self
 
 from prox.config.model import Tuning
 from prox.http.codec.errors import BadMessageError
+from prox.http.entry import Entry
 from prox.http.exchange import Answer, Client, Exchange
-from prox.http.server import Entry
 from prox.proxy.held import HeldAnswer
 from prox.proxy.route import Action, Route, Routed
 from prox.routing import Match
@@ -70,7 +70,7 @@ class ActionServer:
         await self._server.wait_closed()
 
     async def handle(self, exchange: Exchange) -> None:
-        """See prox.http.server.Handler."""
+        """See prox.http.entry.Handler."""
         self.exchanges.append(exchange)
         routed = Routed(exchange, self._route, self._match)
         if self._answer is not None:
@@ -84,7 +84,7 @@ class ActionServer:
             self.ended += 1
 
     def malformed(self, client: Client, error: BadMessageError) -> None:
-        """See prox.http.server.Handler."""
+        """See prox.http.entry.Handler."""
         raise AssertionError(f"a test sent what is malformed: {error}")
 
     async def connect(self) -> Connection:

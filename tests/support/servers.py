@@ -13,8 +13,8 @@ from typing import Any
 
 import prox
 from prox.app.application import Application
+from prox.http.entry import Entry
 from prox.http.pool import Pools
-from prox.http.server import Entry
 from prox.proxy.pipeline import Pipeline
 from support.client import Client
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from prox.config.addresses import ListenAddress
 from prox.config.model import Service
-from prox.http.server import Handler
+from prox.http.entry import Handler
 from prox.tasks import spawn
 
 from .listening import Listener, bind

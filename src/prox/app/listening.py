@@ -18,7 +18,8 @@ from pathlib import Path
 
 from prox.config.addresses import ListenAddress
 from prox.config.model import Tuning
-from prox.http.server import Entry, Handler, ServerConnection
+from prox.http.entry import Entry, Handler
+from prox.http.server import ServerConnection
 
 from .errors import StartError
 from .ports import refuse_others, shared_port

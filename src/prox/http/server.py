@@ -8,15 +8,10 @@ that the client has gone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
-import select
-import socket
-import struct
-from collections.abc import Coroutine
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import cast
 
 from prox.config.model import Tuning
 from prox.flow import Flow
@@ -25,9 +20,10 @@ from .answer import Http1Exchange, refusal
 from .body import RequestBody
 from .codec.body import ChunkedDecoder, Decoder, LengthDecoder
 from .codec.errors import BadMessageError
-from .codec.request import RequestParser
 from .codec.target import parse_target, split_host
-from .exchange import Client, Exchange
+from .entry import Entry
+from .exchange import Client
+from .sockets import has_hung_up, send_reset
 from .watch import NEVER, Watch
 
 _log = logging.getLogger("prox.http")
@@ -48,68 +44,7 @@ DRAIN_SECONDS = 5.0
 """How long that may take."""
 
 _END = b"\r\n\r\n"
-_NO_LINGER = struct.pack("ii", 1, 0)
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
-
-
-class Handler(Protocol):
-    """Answers exchanges."""
-
-    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
-        """Answer one exchange; CancelledError means that the client has gone."""
-
-    def malformed(self, client: Client, error: BadMessageError) -> None:
-        """A message was refused before it became an exchange."""
-
-
-class Entry:
-    """What the connections of one service ask at each request, so that a reload reaches those that are open.
-
-    Attributes:
-        handler: answers.
-        tuning: deadlines and limits.
-        connections: the open ones.
-        closing: no further request is taken on any of them.
-    """
-
-    def __init__(self, handler: Handler, tuning: Tuning) -> None:
-        self.handler = handler
-        self.tuning = tuning
-        self.parser = RequestParser(Http1Exchange)
-        self.connections: set[ServerConnection] = set()
-        self.closing = False
-        self._empty: asyncio.Event | None = None
-
-    def connect(self) -> ServerConnection:
-        """The protocol for a connection just accepted."""
-        return ServerConnection(self)
-
-    def drain(self) -> None:
-        """Close what is idle; the others after the exchange they are at."""
-        self.closing = True
-        for connection in list(self.connections):
-            connection.drain()
-
-    def forget(self, connection: ServerConnection) -> None:
-        """A connection has closed."""
-        self.connections.discard(connection)
-        if self._empty is not None and not self.connections:
-            self._empty.set()
-
-    async def drained(self, timeout: float) -> None:  # noqa: ASYNC109 - what the timeout ends is not this wait
-        """Drain, and abort after `timeout` seconds what is still open."""
-        self._empty = self._empty or asyncio.Event()
-        self.drain()
-        if self.connections:
-            timer = asyncio.get_running_loop().call_later(timeout, self.abort)
-            await self._empty.wait()
-            timer.cancel()
-
-    def abort(self) -> None:
-        """Close everything at once."""
-        self.closing = True
-        for connection in list(self.connections):
-            connection.abort()
 
 
 class ServerConnection(asyncio.Protocol):
@@ -246,7 +181,7 @@ class ServerConnection(asyncio.Protocol):
         if exchange is not None and not exchange.ended:
             exchange.reason = exchange.reason or "shutdown"
         self._gone()
-        _reset(self.transport)
+        send_reset(self.transport)
 
     # Requests.
 
@@ -462,7 +397,7 @@ class ServerConnection(asyncio.Protocol):
         """The answer stops here; `reset` where only a reset tells the client that it is not whole."""
         self._close = True
         if reset:
-            _reset(self.transport)
+            send_reset(self.transport)
         else:
             self.transport.close()
             self._deadline = self._after(self._entry.tuning.idle_timeout)
@@ -499,7 +434,7 @@ class ServerConnection(asyncio.Protocol):
                 exchange.refuse(error.status, str(error))
             else:
                 exchange.broken = True
-                _reset(self.transport)
+                send_reset(self.transport)
         self._linger()
         if body is not None:
             body.break_off(error)
@@ -536,7 +471,7 @@ class ServerConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None or self.transport.is_closing():
             return self._check_idle(now)
-        if self._reads_nothing() and _has_hung_up(self.transport):
+        if self._reads_nothing() and has_hung_up(self.transport):
             self.abort()
             return NEVER
         if exchange.ended and self._decoder is not None and not self._flow.running:
@@ -553,7 +488,7 @@ class ServerConnection(asyncio.Protocol):
             return self._deadline
         transport = self.transport
         if self._lingering or transport.is_closing() or transport.get_write_buffer_size():
-            _reset(transport)  # what it does not read by now it never will
+            send_reset(transport)  # what it does not read by now it never will
         elif self._in_head:
             self._refuse(BadMessageError("the head came too slowly", 408, "deadline_head"))
             return self._deadline
@@ -602,18 +537,3 @@ def _too_large(data: bytes, tuning: Tuning) -> BadMessageError:
     if (len(data) if line < 0 else line) > tuning.max_target_bytes + 64:
         return BadMessageError("request target too long", 414, "target_size")
     return BadMessageError("request head too large", 431, "header_size")
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    """Close with RST: after a FIN an answer without a length, to an HTTP/1.0 client, would pass for whole."""
-    with contextlib.suppress(OSError):  # it is closed already
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    transport.abort()
-
-
-def _has_hung_up(transport: asyncio.Transport) -> bool:
-    """Whether the peer has sent FIN or RST: a transport that does not read says nothing of it."""
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
-    return bool(poll.poll(0))

@@ -151,7 +151,6 @@ class Pipeline:
             failure = await routed.route.action.serve(routed)
             if failure is None:
                 return
-            routed.passed_on = False
         elif verdict == _FALLBACK:
             failure = UpstreamError("plugin_fallback", "a plugin asked for the fallback")
         else:
@@ -171,7 +170,6 @@ class Pipeline:
                 next_failure = await action.serve(routed)
                 if next_failure is None:
                     return
-                routed.passed_on = False
                 failure = next_failure
             action = action.fallback
         self.counters.upstream_failed(failure.kind)

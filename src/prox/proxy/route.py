@@ -99,7 +99,7 @@ class Routed:
         strip_query: plugins took the query away.
         record: which plugin decided what, None where none was asked.
         hook_seconds: time spent in hooks.
-        passed_on: an action was asked and did not decline.
+        passed_on: the plugins allowed, and an action was asked.
         stage: how many fallbacks stand before the action that serves it.
     """
 

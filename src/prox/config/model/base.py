@@ -178,6 +178,7 @@ _OWN = frozenset(
         *(
             "connection",
             "content-length",
+            "expect",
             "http2-settings",
             "keep-alive",
             "proxy-connection",
@@ -196,7 +197,7 @@ def _header_name(name: str) -> str:
 
 
 def _header_to_set(name: str) -> str:
-    if _header_name(name).lower() in _OWN:
+    if _header_name(name).lower().replace("_", "-") in _OWN:
         raise InvalidError(f'the header "{name}" is made by prox and can\'t be set')
     return name
 
