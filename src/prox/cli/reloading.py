@@ -49,14 +49,14 @@ class Reloader:
         """Reload soon; what is asked meanwhile is one reload."""
         self._reasons.put_nowait(reason)
 
-    async def run(self, sources: Iterable[Path], read: int) -> None:
+    async def run(self, read: dict[Path, State], began: int) -> None:
         """Reload whenever it is asked for; never returns.
 
         Args:
-            sources: what the first configuration was read from.
-            read: when its reading began, in nanoseconds.
+            read: what the first configuration was read from, as it was then.
+            began: when its reading began, in nanoseconds.
         """
-        await self._note((*sources, *self._application.files), {}, read)
+        await self._note((*read, *self._application.files), read, began)
         while True:
             reason = await self._next_reason()
             while not self._reasons.empty():

@@ -22,6 +22,7 @@ from prox.tasks import spawn
 
 from .reloading import Reloader, report, say_where
 from .report import print_problems
+from .watching import State, look
 
 _log = logging.getLogger("prox.serve")
 
@@ -31,6 +32,8 @@ def run(path: Path, log_level: str | None, *, watch: bool) -> int:
     began = time.time_ns()
     try:
         loaded = load_served(path)
+        # At once: a link that is replaced while plugins start must differ from what was read.
+        read = look(loaded.sources, began)
         output = _output(loaded, log_level)
     except ConfigError as error:
         print_problems(error.problems, to_stderr=True)
@@ -41,7 +44,7 @@ def run(path: Path, log_level: str | None, *, watch: bool) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             serving = _Serving(path, log_level, output, watch=watch)
-            first = serving.run(loaded, began)
+            first = serving.run(loaded, read, began)
             del loaded  # what it was read from is as large as itself, and not needed for long
             return runner.run(first)
     finally:
@@ -64,7 +67,7 @@ class _Serving:
         self._reloader = Reloader(self._application, path, log_level, output, watch=watch)
         self._ending = asyncio.Event()
 
-    async def run(self, loaded: Loaded, read: int) -> int:
+    async def run(self, loaded: Loaded, read: dict[Path, State], began: int) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
@@ -82,11 +85,10 @@ class _Serving:
             _log.error("%s", refused)
             ending.cancel()
             return 1
-        sources = loaded.sources
         del loaded, starting
         say_where(self._application, {})
         _settle_memory()
-        reloading = spawn(self._reloader.run(sources, read), "reload")
+        reloading = spawn(self._reloader.run(read, began), "reload")
         await ending
         _log.info("ending: no new connections, running requests may end")
         reloading.cancel()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _JOIN_LIMIT = 16 * 1024
 """Up to this many bytes of body are copied behind the head; more cost less beside it (64 KiB: 63 µs, not 69)."""
 
+_MAX_REMEMBERED = 256
+"""Bytes of a reason phrase; the rest of a longer one is cut off, since nobody reads it (RFC 9112 section 4)."""
+
 _BODILESS = frozenset({204, 304})
 
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
@@ -182,8 +185,14 @@ class Http1Exchange(RequestHead, Exchange):
             self.interim(100, [])
 
 
-@lru_cache(maxsize=256)
 def _status_line(status: int, reason_phrase: bytes | None) -> bytes:
+    if reason_phrase is not None and len(reason_phrase) > _MAX_REMEMBERED:
+        return _make_status_line(status, reason_phrase[:_MAX_REMEMBERED])
+    return _make_status_line(status, reason_phrase)
+
+
+@lru_cache(maxsize=256)
+def _make_status_line(status: int, reason_phrase: bytes | None) -> bytes:
     text = phrase(status).encode() if reason_phrase is None else reason_phrase
     return b"HTTP/1.1 %d %b" % (status, text)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final
+
+from prox.remembered import remembered
 
 from .complaints import Complaints
 
@@ -31,13 +32,13 @@ NOT_ON_RESPONSES: Final = _FRAMING
 """Names that a plugin can't set on an answer. Proxy-Authenticate it can: a 407 needs it."""
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def normalise(name: str) -> str:
     """The name by which headers are compared: lower case, `-` for `_`; empty where it is no header name."""
     return name.lower().replace("_", "-") if _TOKEN.fullmatch(name) else ""
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _settable(name: str) -> str:
     """`normalise`, and empty also where no plugin can set it on a request."""
     plain = normalise(name)

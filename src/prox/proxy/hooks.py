@@ -10,6 +10,7 @@ from prox.http.body import RequestBody
 from prox.http.codec import fields
 from prox.http.codec.fields import Headers
 from prox.http.exchange import Exchange
+from prox.remembered import remembered
 from prox.wire import AuthorizeResult, RequestInfo, ResponseModResult, UpstreamResponseInfo
 
 from .route import Routed
@@ -25,7 +26,7 @@ BODY_SHOWN = 64 * 1024
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def canonical_name(name: bytes) -> str:
     """A header's name as hooks get it: `x-user-id` is `X-User-Id`."""
     return "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))

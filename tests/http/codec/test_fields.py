@@ -102,3 +102,8 @@ def test_special_names(name: bytes) -> None:
 @pytest.mark.parametrize("name", [b"X", b"Cookie", b"Hosts", b"Forwarded", b"X-User_Id", b"Content-Type"])
 def test_plain_names(name: bytes) -> None:
     assert not fields.kind(name)
+
+
+def test_own_names_that_begin_with_an_underscore_are_taken_out() -> None:
+    plain = b"\r\nA: b\r\n_who: me\r\n-WHO: me\r\nwho: c"
+    assert fields.without(plain, frozenset({b"-who"})) == b"\r\nA: b\r\nwho: c"

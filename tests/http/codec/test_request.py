@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prox.http.codec import request as request_module
 from prox.http.codec.errors import BadMessageError
 from prox.http.codec.request import CHUNKED, METHODS, RequestHead, RequestParser
 
@@ -353,3 +354,13 @@ def test_a_changed_byte_is_read_or_refused(number: int, place: int, value: int) 
     for name, field_value in found.headers:
         assert name
         assert not set(field_value) & set(b"\r\n\x00")
+
+
+def test_heads_that_are_long_are_not_remembered() -> None:
+    parser = RequestParser(RequestHead)
+    kept = request_module._interpret.cache_info().currsize
+    for number in range(20):
+        value = b"%d" % number * 6000
+        head = b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: %b\r\n\r\n" % value
+        assert parser.parse(head).forwarded_for == value
+    assert request_module._interpret.cache_info().currsize == kept

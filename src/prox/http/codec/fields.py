@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
+from prox.remembered import remembered
+
 from .errors import BadMessageError
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -71,7 +73,7 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def kind(name: bytes) -> int:
     """What a header of this name, in any case and with `_` for `-`, means to a proxy.
 
@@ -95,9 +97,15 @@ def _line_pattern(names: Iterable[bytes]) -> re.Pattern[bytes]:
     spelled = b"|".join(re.escape(name).replace(rb"\-", b"[-_]") for name in sorted(names))
     # A look at the first letter passes over most lines at half the cost of trying all names.
     letters = b"".join(
-        sorted({re.escape(letter) for name in names for letter in (name[:1], name[:1].upper())})
+        sorted(
+            {re.escape(letter) for name in names for letter in (name[:1], name[:1].upper(), _twin(name[:1]))}
+        )
     )
     return re.compile(rb"\r\n(?=[" + letters + rb"])((?i:" + spelled + rb")):[ \t]*([^\r]*)")
+
+
+def _twin(letter: bytes) -> bytes:
+    return b"_" if letter == b"-" else letter
 
 
 _split_request = _line_pattern(_KINDS).split
@@ -167,7 +175,7 @@ def without(plain: bytes, names: frozenset[bytes]) -> bytes:
     return _pattern_of(names).sub(b"", plain)
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def folded_name(name: bytes) -> bytes:
     """The name as it is compared: lower case, with `_` read as `-` (as servers behind CGI read it)."""
     return name.lower().replace(b"_", b"-")
@@ -188,7 +196,7 @@ def list_members(value: bytes) -> list[bytes]:
     return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def content_length(value: bytes) -> int:
     """The one number of a Content-Length value.
 
@@ -201,13 +209,12 @@ def content_length(value: bytes) -> int:
     return int(value)
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def connection_options(value: bytes) -> frozenset[bytes]:
     """The members of a Connection value, folded."""
     return frozenset(list_members(value))
 
 
-@lru_cache(maxsize=1024)
 def dropped_fields(options: frozenset[bytes]) -> frozenset[bytes]:
     """The fields that Connection options declare hop-by-hop, folded, without those that never are."""
     return frozenset(folded_name(option) for option in options) - _NO_FIELDS

@@ -57,6 +57,8 @@ METHODS: dict[bytes, str] = {
     ]
 }
 
+_MAX_REMEMBERED = 4096
+
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
 
@@ -128,7 +130,8 @@ class RequestParser(Generic[Head]):
             raise BadMessageError(f"malformed request: {error}") from None
         try:
             _request_line(request, fields.split_request(head, request))
-            meaning = _interpret(tuple(request.special), request.minor)
+            interpret = _interpret if len(head) <= _MAX_REMEMBERED else _interpret.__wrapped__
+            meaning = interpret(tuple(request.special), request.minor)
             if not self._complete:
                 _refuse("malformed request head")
             if head.count(b"\r\n") - 2 > max_headers:

@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import httptools
 
+from prox.remembered import remembered
+
 from . import fields
 from .errors import BadMessageError
 
@@ -15,6 +17,7 @@ UNTIL_CLOSE = -2
 """Values of `length` beside a number of bytes."""
 
 _MAX_HEADERS = 1000
+_MAX_REMEMBERED = 4096
 _BODILESS = frozenset({204, 304})
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
@@ -72,7 +75,8 @@ class ResponseParser:
             raise BadMessageError("too many headers in the answer")
         response.minor, status, response.reason = _status_line(fields.split_response(head, response))
         response.status = status
-        meaning = _interpret(tuple(response.special), response.minor)
+        interpret = _interpret if len(head) <= _MAX_REMEMBERED else _interpret.__wrapped__
+        meaning = interpret(tuple(response.special), response.minor)
         length, response.content_length, response.close, response.dropped = meaning
         if method == "HEAD" or status < 200 or status in _BODILESS:
             length = 0
@@ -82,7 +86,7 @@ class ResponseParser:
         return response
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def _status_line(line: bytes) -> tuple[int, int, bytes]:
     """Minor version, status and reason phrase."""
     match = _STATUS_LINE.fullmatch(line)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
+
+from prox.remembered import remembered
 
 from .errors import BadMessageError
 
@@ -112,7 +113,7 @@ def encode_path(path: str) -> bytes:
     return quote(path, safe="/:@!$&'()*+,;=-._~").encode()
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def split_host(authority: bytes) -> str:
     """The host of `host[:port]`, lower case, without port, brackets and a trailing dot."""
     if authority[:1] == b"[":
