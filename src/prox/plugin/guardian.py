@@ -42,6 +42,7 @@ class Guardian:
         self._pipe: int | None = None
         self._exit: ExitWatch | None = None
         self._stopping = False
+        self._changing = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -51,13 +52,14 @@ class Guardian:
 
     async def start(self) -> None:
         """Start it; where that fails, plugins run without a guardian and the log says so."""
-        try:
-            pidfd = await asyncio.get_running_loop().run_in_executor(None, self._launch)
-        except OSError as error:
-            _log.error("the guardian of the plugins can't be started, they may outlive prox: %s", error)
-            return
-        self._exit = ExitWatch(pidfd)
-        self._watch = spawn(self._keep(self._exit), "plugin guardian")
+        async with self._changing:
+            try:
+                pidfd = await asyncio.get_running_loop().run_in_executor(None, self._launch)
+            except OSError as error:
+                _log.error("the guardian of the plugins can't be started, they may outlive prox: %s", error)
+                return
+            self._exit = ExitWatch(pidfd)
+            self._watch = spawn(self._keep(self._exit), "plugin guardian")
 
     def add(self, group: int) -> None:
         """Guard a process group. Called in the thread that started it, so that no moment is left out."""
@@ -72,15 +74,16 @@ class Guardian:
     async def stop(self) -> None:
         """Let it end what is left of the groups, and end."""
         self._stopping = True
-        self._close_pipe()
-        if self._exit is not None and self._child is not None:
-            limit = self._delays.guardian_term + 3
-            if not await self._exit.within(limit):
-                self._child.kill()
-                await self._exit.within(self._delays.stop_kill)
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait({self._watch})
+        async with self._changing:  # one that is just being started is stopped too
+            self._close_pipe()
+            if self._exit is not None and self._child is not None:
+                limit = self._delays.guardian_term + 3
+                if not await self._exit.within(limit):
+                    self._child.kill()
+                    await self._exit.within(self._delays.stop_kill)
+            if self._watch is not None:
+                self._watch.cancel()
+                await asyncio.wait({self._watch})
 
     def _launch(self) -> int:
         """Start the guardian, in a thread; its pidfd."""
