@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +126,28 @@ def test_warnings_about_programs_and_files(tmp_path: Path) -> None:
     (tmp_path / "fine").touch(mode=0o755)
     (tmp_path / "text").touch(mode=0o644)
     (tmp_path / "package").mkdir()
-    (tmp_path / "main.go").touch()
-    names = ["fine", "text", "package", "main.go", "main", "gone"]
+    for source in ("main.go", "old.go", "built.go", "script.go", "cmd/main.go", "cmd/main_test.go"):
+        (tmp_path / source).parent.mkdir(exist_ok=True)
+        (tmp_path / source).touch()
+    for built, changed in (("old", -5), ("built", 5)):
+        program = tmp_path / built
+        program.write_bytes(b"\x7fELF")
+        program.chmod(0o755)
+        os.utime(program, (time.time() + changed,) * 2)
+    (tmp_path / "script").touch(mode=0o755)
+    names = [
+        "fine",
+        "text",
+        "package",
+        "main.go",
+        "main",
+        "old",
+        "built.go",
+        "script",
+        "cmd",
+        "none.go",
+        "gone",
+    ]
     serve = [
         {"type": "serve", "root": "package"},
         {"type": "serve", "root": "fine"},
@@ -161,8 +183,11 @@ def test_warnings_about_programs_and_files(tmp_path: Path) -> None:
     }
     assert found == {
         ("plugins.text.path", "the program text is not executable", f"chmod +x {tmp_path}/text"),
-        ("plugins.package.path", "package is Go source and must be compiled", 'run "prox build"'),
-        ("plugins.main_go.path", "main.go is Go source and must be compiled", 'run "prox build"'),
+        ("plugins.package.path", "package is a folder without Go source", ""),
+        ("plugins.main_go.path", "the program main must be compiled from main.go", 'run "prox build"'),
+        ("plugins.old.path", "old.go has changed since old was compiled", 'run "prox build"'),
+        ("plugins.cmd.path", "the program cmd/cmd must be compiled from cmd", 'run "prox build"'),
+        ("plugins.none_go.path", "there is neither none.go nor the program none", ""),
         ("plugins.main.path", "the program main must be compiled from main.go", 'run "prox build"'),
         ("plugins.gone.path", "there is no program gone", ""),
         ("services.web.routes[1].action.root", "there is no folder fine", ""),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from prox.config import model
-from prox.plugin import Binding, OnError, PluginSpec
+from prox.config.gosource import program
+from prox.plugin import Binding, OnError, PluginLimits, PluginSpec
 from prox.wire import MatchInfo
 
 
@@ -45,7 +46,7 @@ class Bindings:
         spec = self._specs.get(id(config))
         if spec is None:
             spec = self._specs[id(config)] = PluginSpec(
-                path=config.path,
+                path=program(config.path),
                 alias=config.alias,
                 args=config.args,
                 env=dict(config.env),
@@ -59,6 +60,7 @@ class Bindings:
                 autostart=config.autostart,
                 max_line=self._runtime.max_plugin_line_bytes,
                 max_frame=self._runtime.max_plugin_frame_bytes,
+                limits=_limits(config.limits),
             )
         return spec
 
@@ -67,6 +69,13 @@ def _fallbacks(action: model.Action) -> Iterator[model.Action]:
     while isinstance(action, model.ProxyAction) and action.fallback is not None:
         action = action.fallback
         yield action
+
+
+def _limits(config: model.PluginLimits | None) -> PluginLimits | None:
+    """None also where an object limits nothing, so that it makes no other program of it."""
+    if config is None:
+        return None
+    return PluginLimits(**config.model_dump()) or None
 
 
 def _on_error(config: model.OnError) -> OnError:

@@ -37,10 +37,11 @@ def application() -> typer.Typer:
 
 
 def _register(app: typer.Typer) -> None:
-    from . import schema, serve, validate, version
+    from . import build, schema, serve, validate, version
 
     app.command("serve")(serve.serve)
     app.command("validate")(validate.validate)
+    app.command("build")(build.build)
     app.command("schema")(schema.schema)
     app.command("version")(version.version)
 

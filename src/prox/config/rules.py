@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from typing import TYPE_CHECKING
 
 from .files import exists, is_file, is_folder
-from .model import Action, PassAction, Plugin, PluginRef, ProxyAction, Route, ServeAction
+from .gosource import go_source, out_of_date
+from .model import Action, PassAction, Plugin, PluginLimits, PluginRef, ProxyAction, Route, ServeAction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,6 +38,9 @@ def doubts(builder: Builder) -> Iterator[Finding]:
             yield "the service has no routes, so every request is answered with 404", ("services", name), ""
     for path, plugin in _plugins(builder):
         yield from _missing_program(path, plugin)
+    for name, plugin in builder.plugins.items():
+        if plugin.limits is not None:
+            yield from _missing_accounts(("plugins", name, "limits"), plugin.limits)
     for path, action in _actions(builder):
         if isinstance(action, ServeAction):
             yield from _missing_files(path, action)
@@ -152,16 +158,40 @@ def _plugins(builder: Builder) -> Iterator[tuple[Path_, Plugin]]:
 
 
 def _missing_program(path: Path_, plugin: Plugin) -> Iterator[Finding]:
-    program = plugin.path
-    if is_folder(program) or program.endswith(".go"):
-        yield f"{program} is Go source and must be compiled", path, 'run "prox build"'
-    elif is_file(program):
-        if not os.access(program, os.X_OK):
-            yield f"the program {program} is not executable", path, f"chmod +x {program}"
-    elif exists(f"{program}.go"):
-        yield f"the program {program} must be compiled from {program}.go", path, 'run "prox build"'
-    else:
+    source = go_source(plugin.path)
+    program = plugin.path if source is None else str(source.program)
+    if source is not None and not is_file(program):
+        if exists(source.path):
+            yield f"the program {program} must be compiled from {source.path}", path, 'run "prox build"'
+        else:
+            yield f"there is neither {source.path} nor the program {program}", path, ""
+    elif is_folder(program):
+        yield f"{program} is a folder without Go source", path, ""
+    elif not is_file(program):
         yield f"there is no program {program}", path, ""
+    elif not os.access(program, os.X_OK):
+        yield f"the program {program} is not executable", path, f"chmod +x {program}"
+    elif source is not None and out_of_date(program, source.files):
+        yield f"{source.path} has changed since {program} was compiled", path, 'run "prox build"'
+
+
+def _missing_accounts(path: Path_, limits: PluginLimits) -> Iterator[Finding]:
+    """Only a doubt, as a missing program: the machine that serves may be another one."""
+    for key, account, look_up in (("user", limits.user, pwd.getpwnam), ("group", limits.group, grp.getgrnam)):
+        if account is None or (account.isascii() and account.isdigit()):
+            continue
+        try:
+            look_up(account)
+        except KeyError:
+            message = f"there is no {key} {account} here, so the plugin can't be started"
+            yield message, (*path, key), "create it, or name another"
+    number = limits.user if limits.group is None else None
+    if number is not None and number.isascii() and number.isdigit():
+        try:
+            pwd.getpwuid(int(number))
+        except KeyError:
+            message = f"user {number} is in no list of the system, so the plugin can't be started"
+            yield message, (*path, "user"), 'give "group" too'
 
 
 def _missing_files(path: Path_, action: ServeAction) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""Tools for authors of plugins: compiling, checking, calling, starting from a template. The command line shows them."""
