@@ -265,7 +265,7 @@ def test_all_keys_of_a_plugin() -> None:
                         "cpu_time": "1m",
                         "nice": -5,
                         "user": "u",
-                        "group": "g",
+                        "group": 7,
                     },
                 }
             }
@@ -282,7 +282,7 @@ def test_all_keys_of_a_plugin() -> None:
         "cpu_time": 60.0,
         "nice": -5,
         "user": "u",
-        "group": "g",
+        "group": "7",
     }
 
 

@@ -72,7 +72,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     (proxy(proto="h2"), ["actions.web.proto"]),
     (proxy(send_proxy=2), ["actions.web.send_proxy"]),
     (proxy(max_connections=1), ["actions.web.max_connections"]),
-    ({"plugins": {"p": {"path": "p", "limits": {"nice": 1}}}}, ["plugins.p.limits"]),
 ]
 
 NOTED: list[tuple[dict[str, Any], list[str]]] = [
@@ -141,7 +140,14 @@ FINE: list[dict[str, Any]] = [
     proxy(stream=True, timeout="1s", headers={"X-A": "b"}, fallback={"type": "drop"}, max_connections=0),
     {
         "plugins": {
-            "p": {"path": "p", "own_headers": ["X-User"], "max_concurrency": 1, "env_pass": ["A"], "cwd": "/"}
+            "p": {
+                "path": "p",
+                "own_headers": ["X-User"],
+                "max_concurrency": 1,
+                "env_pass": ["A"],
+                "cwd": "/",
+                "limits": {"memory": 1, "open_files": 1, "cpu_time": 1, "nice": 1, "user": "root", "group": 0},
+            }
         }
     },
 ]

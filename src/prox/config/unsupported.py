@@ -93,7 +93,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "health": _Row("note", "leaving out failing targets", _set),
     },
     PassAction: {"type": _Row("error", "passing TLS connections on unopened")},
-    Plugin: {"limits": _Row("error", "limits of the operating system for plugins")},
 }
 
 

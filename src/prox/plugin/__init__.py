@@ -10,6 +10,7 @@ from .caller import Caller
 from .errors import CallError, ErrorKind, HookError, PluginError, PluginStartError, RequestNotEncodable
 from .figures import HookFigures, PluginState, State
 from .index import HookIndex, HookRecord
+from .limits import PluginLimits
 from .manager import Manager, Prepared
 from .model import BalancerSink, Binding, Delays, OnError, PluginSpec, RouteInfo
 from .process import Process
@@ -29,6 +30,7 @@ __all__ = [
     "MatchInfo",
     "OnError",
     "PluginError",
+    "PluginLimits",
     "PluginSpec",
     "PluginStartError",
     "PluginState",

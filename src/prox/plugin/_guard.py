@@ -7,7 +7,7 @@ environment: those have left their group, or were started in the instant in whic
 """
 
 # Without pathlib, which would be most of what this program loads:
-# ruff: noqa: PTH106, PTH108, PTH114, PTH118, PTH123, PTH208
+# ruff: noqa: PTH106, PTH123, PTH208
 
 import contextlib
 import os
@@ -92,14 +92,17 @@ def _group_alive(group: int) -> bool:
 
 
 def _remove(directory: str) -> None:
-    for folder, folders, files in os.walk(directory, topdown=False):
-        for name in files:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(folder, name))
-        for name in folders:
-            path = os.path.join(folder, name)
-            with contextlib.suppress(OSError):
-                (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    """Remove a folder by descriptors, so that no link that its owner puts there meanwhile leads elsewhere."""
+    with contextlib.suppress(OSError, RecursionError):
+        for _, folders, files, folder in os.fwalk(directory, topdown=False):
+            for name in files:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=folder)
+            for name in folders:
+                with contextlib.suppress(OSError):
+                    os.rmdir(name, dir_fd=folder)
+                with contextlib.suppress(OSError):  # a link to a folder
+                    os.unlink(name, dir_fd=folder)
     with contextlib.suppress(OSError):
         os.rmdir(directory)
 

@@ -262,5 +262,5 @@ def _check_peer(sock: socket.socket, path: str, uid: int) -> None:
 
 
 def own_uid() -> int:
-    """The user that plugins are started with."""
-    return os.getuid()
+    """The user that plugins are started with, unless they are given another."""
+    return os.geteuid()

@@ -8,6 +8,8 @@ from typing import Literal, Protocol, TypeAlias
 
 from prox.wire import FRAME_LIMIT, LINE_LIMIT, MatchInfo
 
+from .limits import PluginLimits
+
 Policy: TypeAlias = Literal["allow", "deny"]
 
 
@@ -40,6 +42,7 @@ class PluginSpec:
         autostart: it runs although no route is bound to it.
         max_line: bytes of one line on its stdout.
         max_frame: bytes of one frame, either way.
+        limits: what the operating system lets it have, and whom it runs as.
     """
 
     path: str
@@ -56,6 +59,7 @@ class PluginSpec:
     autostart: bool = False
     max_line: int = LINE_LIMIT
     max_frame: int = FRAME_LIMIT
+    limits: PluginLimits | None = None
 
     def __post_init__(self) -> None:
         if self.max_concurrency < 1:

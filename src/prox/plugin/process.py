@@ -20,10 +20,12 @@ from typing import Final
 from prox.tasks import spawn
 from prox.wire import LineReader, OversizeLine
 
+from .accounts import Account, find_account
 from .environment import plugin_environment
 from .errors import PluginStartError
 from .exits import ExitWatch
 from .guardian import Guardian
+from .launching import Started, cannot_change, check_program, start_program
 from .model import Delays, PluginSpec
 from .pipes import PipeReader, PipeWriter
 from .runtime import RuntimeDirectory, remove
@@ -62,6 +64,8 @@ class Process:
         """Exit status, or the negative number of the signal that ended it; None while it runs."""
         self.stderr = deque(maxlen=STDERR_KEPT) if stderr is None else stderr
         self.directory: Path | None = None
+        self.uid = os.geteuid()
+        """The user that it runs as, known once it is started."""
         self._runtime = runtime
         self._delays = delays
         self._on_line = on_line
@@ -92,13 +96,13 @@ class Process:
             PluginStartError: it can't be started; the text says what to do about it.
         """
         loop = asyncio.get_running_loop()
-        pidfd, stdin, stdout, stderr = await loop.run_in_executor(None, self._launch)
-        self._exit = ExitWatch(pidfd, self._exited)
-        self._writer = PipeWriter(stdin, self._stdin_closed)
+        started = await loop.run_in_executor(None, self._launch)
+        self._exit = ExitWatch(started.pidfd, self._exited)
+        self._writer = PipeWriter(started.stdin, self._stdin_closed)
         self._open_readers = 2
         self._readers = [
-            PipeReader(stdout, LineReader(self.spec.max_line), self._on_line, self._reader_ended),
-            PipeReader(stderr, LineReader(_STDERR_LINE), self._error_line, self._reader_ended),
+            PipeReader(started.stdout, LineReader(self.spec.max_line), self._on_line, self._reader_ended),
+            PipeReader(started.stderr, LineReader(_STDERR_LINE), self._error_line, self._reader_ended),
         ]
 
     def send(self, line: bytes) -> None:
@@ -139,53 +143,29 @@ class Process:
             raise
         await self.wait()
 
-    def _launch(self) -> tuple[int, int, int, int]:
-        """Start the child, in a thread: its pidfd and our ends of its three pipes."""
-        path = _check_program(self.spec)
-        self.directory = self._runtime.make()
+    def _launch(self) -> Started:
+        """Start the child, in a thread."""
+        program = check_program(self.spec)
+        account = find_account(self.spec.limits)
+        if account is not None:
+            self.uid = account.uid
+        self.directory = self._make_directory(account)
         try:
-            return self._fork(path)
-        except (OSError, ValueError) as error:
+            environment = plugin_environment(self.spec, os.environ, str(self.directory), account)
+            started = start_program(self.spec, program, environment, account, self._guardian)
+        except PluginStartError:
             remove(self.directory)
-            raise PluginStartError(_explain(path, error)) from error
-
-    def _fork(self, path: str) -> tuple[int, int, int, int]:
-        ours: list[int] = []
-        theirs: list[int] = []
-        try:
-            for write_end_is_ours in (True, False, False):
-                ends = os.pipe2(os.O_CLOEXEC)
-                ours.append(ends[write_end_is_ours])
-                theirs.append(ends[not write_end_is_ours])
-                os.set_blocking(ours[-1], False)
-            child = subprocess.Popen(  # noqa: S603 - the program that the configuration names
-                [path, *self.spec.args],
-                stdin=theirs[0],
-                stdout=theirs[1],
-                stderr=theirs[2],
-                cwd=self.spec.cwd,
-                env=plugin_environment(self.spec, os.environ, str(self.directory)),
-                start_new_session=True,
-            )
-            if self._guardian is not None:
-                self._guardian.add(child.pid)
-            try:
-                pidfd = os.pidfd_open(child.pid)
-            except OSError:  # nobody could see it exit
-                os.killpg(child.pid, signal.SIGKILL)
-                if self._guardian is not None:
-                    self._guardian.remove(child.pid)
-                child.wait()
-                raise
-        except BaseException:
-            for end in ours:
-                os.close(end)
             raise
-        finally:
-            for end in theirs:
-                os.close(end)
-        self._child = child
-        return pidfd, *ours  # type: ignore[return-value] # there are three
+        self._child = started.child
+        return started
+
+    def _make_directory(self, account: Account | None) -> Path:
+        try:
+            return self._runtime.make(account)
+        except PermissionError as error:
+            if account is None:
+                raise
+            raise PluginStartError(cannot_change(self.spec.limits)) from error
 
     def _kill(self, number: signal.Signals) -> None:
         if self.returncode is None and self._child is not None:
@@ -242,31 +222,3 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text.rstrip("\r\n"))
-
-
-def _check_program(spec: PluginSpec) -> str:
-    path = Path(spec.path).absolute()
-    source = path.with_name(path.name + ".go")
-    if path.suffix == ".go" and path.is_file():
-        raise PluginStartError(f"{path} is Go source: compile it with `prox build`")
-    if path.is_dir():
-        raise PluginStartError(f"{path} is a folder: if it is a Go package, compile it with `prox build`")
-    if not path.exists():
-        if source.is_file():
-            raise PluginStartError(f"{path} is not there, but {source.name} is: compile it with `prox build`")
-        raise PluginStartError(f"{path}: no such file")
-    if not os.access(path, os.X_OK):
-        raise PluginStartError(f"{path} is not executable: chmod +x {path}")
-    if spec.cwd is not None and not Path(spec.cwd).is_dir():
-        raise PluginStartError(f"its working directory {spec.cwd} is not there")
-    return str(path)
-
-
-def _explain(path: str, error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path} is there, but not the interpreter that its first line names"
-    if isinstance(error, OSError) and error.strerror == "Exec format error":
-        return (
-            f"{path} is no program for this machine; a script needs a first line like #!/usr/bin/env python3"
-        )
-    return f"{path} can't be started: {error}"

@@ -7,10 +7,14 @@ earlier life is never met. All calls touch the disk: run them in a thread.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import tempfile
 from itertools import count
 from pathlib import Path
+
+from .accounts import Account
 
 _LONGEST_BASE = 60
 """A socket's path has at most 107 bytes; what prox and the plugin put behind the base must fit."""
@@ -39,11 +43,21 @@ class RuntimeDirectory:
             self.path = path
         return self.path
 
-    def make(self) -> Path:
-        """Make a directory for one process."""
+    def make(self, owner: Account | None = None) -> Path:
+        """Make a directory for one process, which belongs to `owner`; to prox's own user when None.
+
+        Raises:
+            PermissionError: prox may give nothing to that owner.
+        """
         path = self.open() / str(next(self._numbers))
         path.mkdir(mode=0o700)
-        path.chmod(0o700)
+        try:
+            path.chmod(0o700)
+            if owner is not None:
+                os.chown(path, owner.uid, owner.gid)
+        except OSError:
+            path.rmdir()
+            raise
         return path
 
     def close(self) -> None:
@@ -54,5 +68,10 @@ class RuntimeDirectory:
 
 
 def remove(path: Path) -> None:
-    """Remove a directory and all in it; what can't be removed stays."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a directory and all in it; what can't be removed stays.
+
+    It follows no link, also not one that is put there meanwhile: what is in it belongs to another user, perhaps.
+    """
+    assert shutil.rmtree.avoids_symlink_attacks
+    with contextlib.suppress(RecursionError):  # folders deeper than any program needs
+        shutil.rmtree(path, ignore_errors=True)

@@ -380,6 +380,7 @@ class Supervisor:
                 socket,
                 max_concurrency=self.spec.max_concurrency,
                 max_frame=self.spec.max_frame,
+                uid=life.process.uid,
                 notifications=self.notifications,
             )
             life.caller.warm()

@@ -45,21 +45,41 @@ Policy = Annotated[OnError, BeforeValidator(_read_policy, json_schema_input_type
 """`on_error`: one word sets on_request and on_connect."""
 
 
+def _read_account(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise InvalidError("must be a name or a number")
+    if not value or value != value.strip() or "\0" in value or ":" in value:
+        raise InvalidError(f"{shown(value)} is no name of a user or a group")
+    if _NUMBER.fullmatch(value) and not 0 <= int(value) <= _HIGHEST_ID:
+        raise InvalidError(f"the number of a user or a group is 0 to {_HIGHEST_ID}")
+    return value
+
+
+_NUMBER = re.compile(r"[+-]?[0-9]+")
+_HIGHEST_ID = 2**32 - 2
+"""The number above it stands for "none" in the calls of the system."""
+
+Account = Annotated[str, BeforeValidator(_read_account, json_schema_input_type=str | int)]
+"""A name or a number, which is kept as text."""
+
+
 class PluginLimits(Model):
     """Limits of the operating system for a plugin's processes."""
 
     memory: Positive | None = None
-    """Address space in bytes."""
+    """Address space in bytes, for each process."""
     open_files: Positive | None = None
-    """Number of open file descriptors."""
+    """Number of open file descriptors, for each process."""
     cpu_time: Limit = None
-    """Processor time after which the process is ended."""
+    """Processor time, in whole seconds, after which a process is ended; 0: no limit."""
     nice: Annotated[int, Field(strict=True, ge=-20, le=19)] | None = None
     """Scheduling priority, from -20 (first) to 19 (last)."""
-    user: str | None = None
-    """User that the plugin runs as."""
-    group: str | None = None
-    """Group that the plugin runs as."""
+    user: Account | None = None
+    """User that the plugin runs as, by name or number; needs a prox that runs as root."""
+    group: Account | None = None
+    """Group that the plugin runs as, by name or number; None: the user's own."""
 
 
 _ENV_NAME = re.compile(r"[^=\0]+")
