@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import grp
-import grp
 import os
-import pwd
 import pwd
 from typing import TYPE_CHECKING
 
@@ -40,9 +38,6 @@ def doubts(builder: Builder) -> Iterator[Finding]:
             yield "the service has no routes, so every request is answered with 404", ("services", name), ""
     for path, plugin in _plugins(builder):
         yield from _missing_program(path, plugin)
-    for name, plugin in builder.plugins.items():
-        if plugin.limits is not None:
-            yield from _missing_accounts(("plugins", name, "limits"), plugin.limits)
     for name, plugin in builder.plugins.items():
         if plugin.limits is not None:
             yield from _missing_accounts(("plugins", name, "limits"), plugin.limits)
@@ -178,25 +173,6 @@ def _missing_program(path: Path_, plugin: Plugin) -> Iterator[Finding]:
         yield f"the program {program} is not executable", path, f"chmod +x {program}"
     elif source is not None and out_of_date(program, source.files):
         yield f"{source.path} has changed since {program} was compiled", path, 'run "prox build"'
-
-
-def _missing_accounts(path: Path_, limits: PluginLimits) -> Iterator[Finding]:
-    """Only a doubt, as a missing program: the machine that serves may be another one."""
-    for key, account, look_up in (("user", limits.user, pwd.getpwnam), ("group", limits.group, grp.getgrnam)):
-        if account is None or (account.isascii() and account.isdigit()):
-            continue
-        try:
-            look_up(account)
-        except KeyError:
-            message = f"there is no {key} {account} here, so the plugin can't be started"
-            yield message, (*path, key), "create it, or name another"
-    number = limits.user if limits.group is None else None
-    if number is not None and number.isascii() and number.isdigit():
-        try:
-            pwd.getpwuid(int(number))
-        except KeyError:
-            message = f"user {number} is in no list of the system, so the plugin can't be started"
-            yield message, (*path, "user"), 'give "group" too'
 
 
 def _missing_accounts(path: Path_, limits: PluginLimits) -> Iterator[Finding]:
