@@ -140,7 +140,9 @@ def _problems(output: str, source: GoSource, folder: Path) -> Iterator[Problem]:
             None if column is None else int(column),
         )
     if rest or not found:
-        yield Problem("error", "; ".join(rest) or "go build failed and did not say why", source.path)
+        said = "; ".join(rest) or "go build failed and did not say why"
+        hint = f"in {folder}: go mod init guard && go mod tidy" if "go.mod file not found" in output else ""
+        yield Problem("error", said, source.path, hint=hint)
 
 
 def _failed(message: str, file: Path, hint: str = "") -> BuildError:

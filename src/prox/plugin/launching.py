@@ -252,6 +252,8 @@ def check_program(spec: PluginSpec) -> str:
     if not path.exists():
         if source.is_file():
             raise PluginStartError(f"{path} is not there, but {source.name} is: compile it with `prox build`")
+        if path.name == path.parent.name and any(path.parent.glob("*.go")):
+            raise PluginStartError(f"{path} is not there, but its package is: compile it with `prox build`")
         raise PluginStartError(f"{path}: no such file")
     if not os.access(path, os.X_OK):
         raise PluginStartError(f"{path} is not executable: chmod +x {path}")
