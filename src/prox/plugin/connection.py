@@ -22,7 +22,7 @@ from .errors import CallError, ErrorKind
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = struct.Struct("iII")
 _RETRY = 0.005
 _NEVER = float("inf")
 _length = struct.Struct(">I").unpack_from
