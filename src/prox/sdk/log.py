@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from prox.wire import METHOD_LOG, EncodeError, Push, PushParams, encode_line
@@ -57,6 +58,7 @@ class PluginLog:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
+        self._on_failure: Callable[[str, BaseException], None] | None = None
 
     def debug(self, message: str, /, **fields: Any) -> None:
         """Details for whoever looks for a fault."""
@@ -78,6 +80,8 @@ class PluginLog:
 
     def failure(self, message: str, error: BaseException, /, **fields: Any) -> None:
         """What failed, with the traceback of `error`."""
+        if self._on_failure is not None:
+            self._on_failure(message, error)
         fields["error"] = f"{type(error).__name__}: {error}"
         fields["traceback"] = "".join(traceback.format_exception(error))
         self._log("error", message, fields)

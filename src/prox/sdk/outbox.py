@@ -45,6 +45,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._lines: deque[tuple[bytes, bool]] = deque()
         self._early: list[bytes] = []
+        self._before_start: tuple[bytes, ...] = ()
         self._open = False
         self._log_bytes = 0
         self._dropped = 0
@@ -59,18 +60,26 @@ class Outbox:
 
     def start(self, fd: int) -> None:
         """Begin to write to `fd`, which from now on belongs to the outbox."""
+        self._before_start = tuple(self._early)
         self._thread = threading.Thread(target=self._write_all, args=(fd,), name="prox-outbox", daemon=True)
         self._thread.start()
 
     def close(self, timeout: float) -> bool:
-        """Write what is queued, for `timeout` seconds at most; false when that was not enough."""
+        """Write what is queued, for `timeout` seconds at most; false when that was not enough.
+
+        After that it may be started again, as tests do.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                return False
+        self._thread = None
+        self._closing = self._broken = self._open = False
+        self._early = list(self._before_start)
+        return True
 
     def push(self, line: bytes) -> None:
         """Queue a push: behind the acknowledgement of the `configure` that is being handled, if one is."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from prox.wire import HookType, Push, encode_line
 
+from .endpoint import Endpoint
 from .handlers import (
     BackgroundTask,
     ConfigureHandler,
@@ -22,7 +25,14 @@ from .hooks import Hook, make_hook
 from .log import ForwardingHandler, PluginLog, dropped_logs_line
 from .outbox import Outbox
 from .pushes import Route, speed_push, targets_push
-from .runtime import FLUSH, Runtime, take_stdio
+from .runtime import FLUSH, Runtime, end_in, take_stdio
+
+taking: ContextVar[bool] = ContextVar("taking", default=False)
+"""Whether a test is loading a plugin's script to run it by itself."""
+
+
+class PluginTaken(BaseException):
+    """Raised by `Plugin.run` while a test loads the script; its argument is the plugin."""
 
 
 class Plugin:
@@ -180,6 +190,8 @@ class Plugin:
             RuntimeError: the plugin has run already.
             OSError: the socket can't be made.
         """
+        if taking.get():
+            raise PluginTaken(self)
         if self._ran:
             raise RuntimeError("a plugin runs once")
         self._ran = True
@@ -188,19 +200,37 @@ class Plugin:
             root = logging.getLogger()
             root.addHandler(ForwardingHandler(self._outbox))
             root.setLevel(log_level)
+        self._serve(lines_in, lines_out, end_in)
+
+    def _serve(self, lines_in: int, lines_out: int, end_in: Callable[[float], None]) -> None:
+        """Serve prox on two descriptors, which are closed at its end."""
+        try:
+            endpoint = Endpoint.open() if self._hooks else None
+        except OSError:
+            os.close(lines_in)
+            os.close(lines_out)
+            raise
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(self._main(lines_in, lines_out))
+                try:
+                    runner.run(self._main(lines_in, lines_out, endpoint, end_in))
+                finally:  # before the runner waits for the loop's threads, which may be stuck
+                    if endpoint:
+                        endpoint.close()
         finally:
             self._outbox.close(FLUSH)
 
-    async def _main(self, lines_in: int, lines_out: int) -> None:
+    async def _main(
+        self, lines_in: int, lines_out: int, endpoint: Endpoint | None, end_in: Callable[[float], None]
+    ) -> None:
         runtime = Runtime(
             hooks=list(self._hooks.values()),
             on_configure=self._on_configure,
             background=self._background,
             outbox=self._outbox,
             log=self.log,
+            endpoint=endpoint,
+            end_in=end_in,
         )
         await runtime.main(lines_in, lines_out)
 

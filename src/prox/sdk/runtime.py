@@ -75,12 +75,17 @@ class Runtime:
         background: Sequence[Callable[[], Coroutine[Any, Any, None]]],
         outbox: Outbox,
         log: PluginLog,
+        endpoint: Endpoint | None,
+        end_in: Callable[[float], None],
     ) -> None:
+        """Needs an `endpoint` for hooks; `end_in` sees to it that all ends after so many seconds at the latest."""
         self._hooks = {hook.type: hook for hook in hooks}
         self._on_configure = on_configure
         self._background = background
         self._outbox = outbox
         self._log = log
+        self._endpoint = endpoint
+        self._end_in = end_in
         self._background_tasks: list[asyncio.Task[None]] = []
         self._background_started = False
         self._lines: asyncio.Queue[bytes | OversizeLine | None] = asyncio.Queue()
@@ -90,7 +95,7 @@ class Runtime:
     async def main(self, lines_in: int, lines_out: int) -> None:
         """Serve until `lines_in` ends or SIGTERM comes."""
         self._outbox.start(lines_out)
-        endpoint = Endpoint.open() if self._hooks else None
+        endpoint = self._endpoint
         server = HookServer(self._hooks, self._log)
         listener = None
         try:
@@ -113,8 +118,6 @@ class Runtime:
         finally:
             if listener:
                 listener.close()
-            if endpoint:
-                endpoint.close()
 
     def _ready_line(self, endpoint: Endpoint) -> bytes:
         hooks = [hook.hook_name for hook in sorted(self._hooks)]
@@ -134,7 +137,7 @@ class Runtime:
             loop.add_signal_handler(signal.SIGINT, lambda: None)
 
     def _stop(self) -> None:
-        end_in(HARD_END)
+        self._end_in(HARD_END)
         self._stopping.set()
 
     async def _end_background(self) -> None:
@@ -160,7 +163,9 @@ class Runtime:
             self._log.error("stdin can't be read", error=str(error))
         except RuntimeError:  # the loop has ended before stdin did
             return
-        end_in(HARD_END)  # here, because a handler may hold up the loop
+        finally:
+            os.close(fd)
+        self._end_in(HARD_END)  # here, because a handler may hold up the loop
         with suppress(RuntimeError):  # the same
             loop.call_soon_threadsafe(self._stopping.set)
 
