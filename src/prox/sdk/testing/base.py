@@ -37,6 +37,8 @@ from .shown import CLIENT, DOMAIN, ROUTE, canonical, make_request
 
 TIMEOUT = 5.0
 """Seconds that a harness waits for anything: what prox gives a hook, unless configured otherwise."""
+START_TIMEOUT = 10.0
+"""Seconds that a plugin has to start and answer the first `configure`, at least."""
 _REASON = 0.5
 """Seconds in which the log of a call that failed has to say why."""
 
@@ -103,7 +105,7 @@ class BaseHarness(ABC):
         route_id, domain, path = self._first
         if route_id is not None:
             try:
-                self.configure(route_id, domain=domain, path=path)
+                self._configure(route_id, domain, path, max(self.timeout, START_TIMEOUT))
             except BaseException as error:
                 self.__exit__(type(error), error, None)
                 raise
@@ -220,14 +222,7 @@ class BaseHarness(ABC):
             TimeoutError: it does not answer.
             PluginEndedError: it has ended.
         """
-        match = MatchInfo(domain, path) if domain or path else None
-        self._send(encode_line(Request(METHOD_CONFIGURE, ConfigureParams(route_id, match))))
-        answers = self._lines.answers
-        if not self._lines.until(lambda: len(answers), self.timeout):
-            self._complain("no answer to configure")
-        answer = answers.popleft()
-        if answer.error:
-            raise ConfigureError(answer.error) from self._cause("on_configure failed")
+        self._configure(route_id, domain, path, self.timeout)
 
     @property
     def hooks(self) -> frozenset[str]:
@@ -321,6 +316,16 @@ class BaseHarness(ABC):
 
     # Inside
 
+    def _configure(self, route_id: str, domain: str, path: str, timeout: float) -> None:
+        match = MatchInfo(domain, path) if domain or path else None
+        self._send(encode_line(Request(METHOD_CONFIGURE, ConfigureParams(route_id, match))))
+        answers = self._lines.answers
+        if not self._lines.until(lambda: len(answers), timeout):
+            self._complain("no answer to configure", timeout)
+        answer = answers.popleft()
+        if answer.error:
+            raise ConfigureError(answer.error) from self._cause("on_configure failed")
+
     @property
     def _lines(self) -> Inbox:
         if self._inbox is None:
@@ -334,10 +339,10 @@ class BaseHarness(ABC):
             self._complain("no `ready`")
         return ready
 
-    def _complain(self, missing: str) -> Never:
+    def _complain(self, missing: str, timeout: float | None = None) -> Never:
         if self._lines.ended:
             raise PluginEndedError(f"{missing}: the plugin has ended{self._why_ended()}")
-        raise TimeoutError(f"{missing} within {self.timeout:g} s")
+        raise TimeoutError(f"{missing} within {timeout or self.timeout:g} s")
 
     def _find_log(self, text: str, since: int, timeout: float) -> LogRecord | None:
         logs = self._lines.logs
