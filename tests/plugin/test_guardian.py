@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prox.plugin import Binding, Manager
 from prox.plugin.guardian import Guardian
+from support.other_user import NOBODY, needs_root, open_folder, write_program
 from support.plugin_host import QUICK, alive, spec, until, write_plugin
 
 HOST = """
@@ -19,7 +20,9 @@ HOST = """
     from prox.plugin import *
     async def main():
         manager = Manager(delays=Delays(guardian_term=0.2))
-        manager.configure([Binding(route_id="web:0", plugin=PluginSpec(path=sys.argv[1]))], {})
+        limits = PluginLimits(user=sys.argv[2]) if sys.argv[2:] else None
+        plugin = PluginSpec(path=sys.argv[1], limits=limits, start_timeout=1)
+        manager.configure([Binding(route_id="web:0", plugin=plugin)], {})
         await manager.start()
         print(manager._runtime.path, flush=True)
         await asyncio.sleep(60)
@@ -56,6 +59,53 @@ async def test_no_orphan_is_left_after_sigkill_of_the_host(tmp_path: Path) -> No
     host.kill()
     await host.wait()
     await until(lambda: not any(alive(pid) for pid in pids) and not directory.exists())
+
+
+STUBBORN = """
+    import os, signal, subprocess, sys, time
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    child = subprocess.Popen(["sleep", "60"])
+    stray = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    with open(os.environ["PROX_PLUGIN_DIR"] + "/pids", "w") as file:
+        print(os.getpid(), child.pid, stray.pid, file=file)
+    for line in sys.stdin:
+        print('{"result": "ok"}')
+        print('{"method": "ready", "params": {"socket": "/none", "hooks": []}}', flush=True)
+    time.sleep(60)
+"""
+
+
+@needs_root
+async def test_no_orphan_of_another_user_is_left_after_sigkill_of_the_host() -> None:
+    with open_folder() as folder:
+        path = write_program(folder, STUBBORN)
+        host = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", textwrap.dedent(HOST), path, NOBODY, stdout=subprocess.PIPE
+        )
+        assert host.stdout is not None
+        directory = Path((await host.stdout.readline()).decode().strip())
+        pids = [int(word) for word in (directory / "1" / "pids").read_text().split()]
+        assert len(pids) == 3
+        assert all(alive(pid) for pid in pids)
+        host.kill()
+        await host.wait()
+        await until(lambda: not any(alive(pid) for pid in pids) and not directory.exists())
+
+
+async def test_it_follows_no_link_when_it_removes_the_directory(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("x")
+    directory = tmp_path / "run"
+    (directory / "1").mkdir(parents=True)
+    (directory / "1" / "folder").symlink_to(precious)
+    (directory / "1" / "file").symlink_to(precious / "file")
+    guardian = Guardian(directory, QUICK)
+    await guardian.start()
+    await guardian.stop()
+    assert not directory.exists()
+    assert (precious / "file").exists()
 
 
 async def test_a_stop_ends_what_left_its_group(tmp_path: Path) -> None:

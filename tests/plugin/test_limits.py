@@ -357,9 +357,8 @@ async def test_a_working_directory_that_is_closed_to_the_user(
 
 @needs_root
 async def test_a_program_that_the_user_may_not_run(folder: Path) -> None:
-    path = Path(write_program(folder, TELL))
-    path.chmod(0o700)
-    said = await refused(PluginSpec(path=str(path), limits=PluginLimits(user=NOBODY)))
+    path = write_program(folder, TELL, mode=0o700)
+    said = await refused(PluginSpec(path=path, limits=PluginLimits(user=NOBODY)))
     assert f"user nobody may not run {path}" in said
 
 

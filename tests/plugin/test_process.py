@@ -44,6 +44,19 @@ async def running(program: PluginSpec, delays: Delays = QUICK) -> AsyncIterator[
         await run.close()
 
 
+def members(group: int) -> list[int]:
+    """The processes of a group that are no zombies."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] not in {b"Z", b"X"}:
+            found.append(int(folder.name))
+    return found
+
+
 async def test_it_gets_a_clean_environment_and_a_private_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +230,59 @@ async def test_stop_always_ends(tmp_path: Path, body: str, status: int) -> None:
     assert run.process.pid is not None
     assert not alive(run.process.pid)
     await run.process.stop()  # again is no error
+    await run.close()
+
+
+async def test_a_stop_ends_although_a_grandchild_in_a_session_of_its_own_holds_the_pipes(
+    tmp_path: Path,
+) -> None:
+    body = """
+        import subprocess, time
+        print(subprocess.Popen(["sleep", "60"], start_new_session=True).pid, flush=True)
+        time.sleep(60)
+    """
+    run = Run(spec(tmp_path, body), replace(QUICK, stop_eof=0.1, stop_term=0.1, drain=0.1))
+    await run.process.start()
+    await until(lambda: run.lines)
+    await asyncio.wait_for(run.process.stop(), 3)
+    assert run.process.returncode == -signal.SIGTERM
+    [line] = run.lines
+    assert isinstance(line, bytes)
+    assert alive(int(line))  # only the guardian finds it
+    os.kill(int(line), signal.SIGKILL)
+    await run.close()
+
+
+async def test_a_plugin_that_goes_on_in_ever_new_children_is_ended(tmp_path: Path) -> None:
+    """What it started with has exited; each further process forks and exits, too quickly to be signalled by its number."""
+    body = """
+        import signal, time
+        end = time.monotonic() + 5
+        print("up", flush=True)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while time.monotonic() < end:
+            if os.fork(): os._exit(0)
+    """
+    run = Run(spec(tmp_path, body))
+    await run.process.start()
+    assert await asyncio.wait_for(run.process.wait(), 3) == 0
+    assert run.process.pid is not None
+    group = run.process.pid
+    await until(lambda: not members(group), 2)
+    await run.process.stop()
+    await run.close()
+
+
+async def test_a_stop_ends_although_what_was_sent_is_never_read(tmp_path: Path) -> None:
+    run = Run(
+        spec(tmp_path, "import time; print('up', flush=True); time.sleep(60)"), replace(QUICK, stop_eof=0.05)
+    )
+    await run.process.start()
+    await until(lambda: run.lines)
+    for _ in range(500):
+        run.process.send(b"x" * 1000 + b"\n")
+    await asyncio.wait_for(run.process.stop(), 3)
+    assert run.process.returncode == -signal.SIGTERM
     await run.close()
 
 

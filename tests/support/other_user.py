@@ -56,11 +56,11 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-def write_program(folder: Path, body: str, name: str = "plugin") -> str:
+def write_program(folder: Path, body: str, name: str = "plugin", mode: int = 0o755) -> str:
     """An executable Python program that needs nothing but the standard library; its path."""
     path = folder / name
     path.write_text(f"#!{python_for_nobody()}\n{textwrap.dedent(body)}")
-    path.chmod(0o755)
+    path.chmod(mode)
     return str(path)
 
 

@@ -81,6 +81,7 @@ class Guardian:
                 if not await self._exit.within(limit):
                     self._child.kill()
                     await self._exit.within(self._delays.stop_kill)
+                self._child.poll()  # reaps it: whoever watched may not come to it any more
             if self._watch is not None:
                 self._watch.cancel()
                 await asyncio.wait({self._watch})
