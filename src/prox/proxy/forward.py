@@ -64,8 +64,11 @@ class HeadBuilder:
                 host = next(value for name, value in routed.headers if name.lower() == b"host")
         if exchange.dropped:
             plain = exchange.plain_without(exchange.dropped)
-        if routed.route.own_headers:
-            replaced |= routed.route.own_headers
+        theirs = routed.route.own_headers
+        if theirs:  # only plugins set them, so not the action either
+            replaced |= theirs
+            if not theirs.isdisjoint(self._replaced):
+                fixed = b"".join([line for name, line in self._lines.items() if name not in own | theirs])
         if replaced:
             plain = fields.without(plain, replaced)
         parts = [b"%b %b HTTP/1.1\r\nHost: %b" % (exchange.method.encode(), target, host), plain]
