@@ -41,6 +41,8 @@ def doubts(builder: Builder) -> Iterator[Finding]:
     for name, plugin in builder.plugins.items():
         if plugin.limits is not None:
             yield from _missing_accounts(("plugins", name, "limits"), plugin.limits)
+    for name, index, route in _routes(builder):
+        yield from _headers_of_others(builder, name, index, route)
     for path, action in _actions(builder):
         if isinstance(action, ServeAction):
             yield from _missing_files(path, action)
@@ -192,6 +194,29 @@ def _missing_accounts(path: Path_, limits: PluginLimits) -> Iterator[Finding]:
         except KeyError:
             message = f"user {number} is in no list of the system, so the plugin can't be started"
             yield message, (*path, "user"), 'give "group" too'
+
+
+def _headers_of_others(builder: Builder, name: str, index: int, route: Route) -> Iterator[Finding]:
+    """Headers that an action of the route sets although they are a plugin's own there."""
+    actions = [route.action]
+    while isinstance(actions[-1], ProxyAction) and actions[-1].fallback is not None:
+        actions.append(actions[-1].fallback)
+    service = builder.services.get(name)
+    references = [*(service.plugins if service is not None else ()), *route.plugins]
+    references += [reference for action in actions for reference in action.plugins]
+    owners = {_folded(own): found.plugin for found in references for own in found.plugin.own_headers}
+    for action in actions:
+        for header in action.headers if isinstance(action, ProxyAction) else ():
+            owner = owners.get(_folded(header))
+            if owner is not None:
+                message = (
+                    f'the action\'s header "{header}" is not set: it is among own_headers of "{owner.alias}"'
+                )
+                yield message, ("services", name, "routes", index), "take it out of one of them"
+
+
+def _folded(header: str) -> str:
+    return header.lower().replace("_", "-")
 
 
 def _missing_files(path: Path_, action: ServeAction) -> Iterator[Finding]:
