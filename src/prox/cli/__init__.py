@@ -37,11 +37,12 @@ def application() -> typer.Typer:
 
 
 def _register(app: typer.Typer) -> None:
-    from . import build, schema, serve, validate, version
+    from . import build, plugin, schema, serve, validate, version
 
     app.command("serve")(serve.serve)
     app.command("validate")(validate.validate)
     app.command("build")(build.build)
+    app.add_typer(plugin.application(), name="plugin")
     app.command("schema")(schema.schema)
     app.command("version")(version.version)
 

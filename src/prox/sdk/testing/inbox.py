@@ -46,6 +46,7 @@ class Inbox:
 
     def __init__(self, fd: int) -> None:
         """Read from `fd`, which belongs to the inbox, until it ends."""
+        self.lines: list[bytes] = []
         self.answers: deque[Response] = deque()
         self.ready: PushParams | None = None
         self.pushes: list[Push] = []
@@ -88,7 +89,9 @@ class Inbox:
     def _take(self, line: bytes | OversizeLine) -> None:
         if isinstance(line, OversizeLine):
             self.warnings.append(f"a line above {line.limit} bytes: {line.head!r}")
+            self.lines.append(line.head)
             return
+        self.lines.append(line)
         try:
             message = decode_line(line)
         except DecodeError as error:
