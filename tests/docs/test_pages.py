@@ -3,6 +3,7 @@
 A block with a relative path as its title is a file. In a `console` block a line that begins with `$ ` is typed, and what
 follows must come out. `prox serve` and what ends in `&` go on running; a `log` block holds lines that prox must have written
 to its terminal. `…` stands for any text within a line. Only ports differ: the pages' are replaced by free ones.
+`--8<-- "file"` includes a file of the repository, whose folder `examples` is at hand.
 """
 
 import contextlib
@@ -25,6 +26,8 @@ from typing import NamedTuple
 
 import pytest
 
+from support.go import COLD, needs_go
+
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
@@ -33,6 +36,7 @@ PAGES = [
 DEADLINE = 10.0
 
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+_INCLUDED = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)
 _PORT = re.compile(r"(?<![\d.])(80[89]\d|90\d\d)(?!\d)")
 _SERVICE = re.compile(r'(\w+): \{\s*listen: "127\.0\.0\.1:(\d+)"')
 _CLOSED = 9099
@@ -46,7 +50,8 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    return [Block(*found) for found in _BLOCK.findall(page.read_text())]
+    text = _INCLUDED.sub(lambda found: (ROOT / found[1]).read_text().rstrip("\n"), page.read_text())
+    return [Block(*found) for found in _BLOCK.findall(text)]
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -121,6 +126,15 @@ class Terminal:
         os.close(self._ours)
 
 
+def _go_caches() -> dict[str, str]:
+    """What is compiled and fetched once for all tests, and from where."""
+    if shutil.which("go") is None:
+        return {}
+    names = ["GOCACHE", "GOMODCACHE", "GOPROXY", "GONOSUMDB", "GOSUMDB", "GOFLAGS"]
+    values = subprocess.run(["go", "env", *names], capture_output=True, text=True, check=True).stdout
+    return dict(zip(names, values.split("\n"), strict=False))
+
+
 class Reader:
     """Follows a page in an empty folder."""
 
@@ -136,6 +150,7 @@ class Reader:
         self._ports[str(_CLOSED)] = str(self._closed.getsockname()[1])
         curl_home = folder / ".curl"
         curl_home.mkdir()
+        (folder / "examples").symlink_to(ROOT / "examples")
         (curl_home / ".curlrc").write_text("silent\nshow-error\n")  # no progress meter, as on a terminal
         path = f"{ROOT / '.venv/bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._environment = {
@@ -146,7 +161,7 @@ class Reader:
             "NO_COLOR": "1",
             "TERM": "xterm",
             "PYTHONUNBUFFERED": "1",
-        }
+        } | _go_caches()
 
     def follow(self, block: Block) -> None:
         if block.language == "console":
@@ -223,7 +238,7 @@ class Reader:
                 env=self._environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                timeout=DEADLINE,
+                timeout=DEADLINE * (10 if "prox build" in command else 1),
                 check=False,
             )
             shown[:] = result.stdout.decode().replace("\r\n", "\n").splitlines()
@@ -269,7 +284,13 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the pages use curl")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[needs_go, COLD] if "$ prox build" in page.read_text() else [])
+        for page in PAGES
+    ],
+)
 def test_a_page_is_true_to_the_letter(page: Path, reader: Reader) -> None:
     for block in blocks(page):
         reader.follow(block)
