@@ -52,6 +52,10 @@ class Caller:
         max_frame: bytes of one frame, either way.
         uid: the user that the plugin must run as; prox's own when None.
         notifications: what waits for on_disconnect, where it shall outlive this caller.
+
+    Attributes:
+        failures: calls without an answer since the last that had one.
+        failing_since: when the first of them failed, in the loop's time.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class Caller:
         self._trim: asyncio.TimerHandle | None = None
         self._closed = False
         self._drained: asyncio.Future[None] | None = None
+        self.failures = 0
+        self.failing_since = 0.0
         self.notifications = NotificationQueue() if notifications is None else notifications
         self._notifier = Notifier(self.notifications, self._encode_disconnect, self._dial_notifier)
 
@@ -120,8 +126,13 @@ class Caller:
 
     async def ask_request(self, frame: bytes, deadline: float) -> AuthorizeResult:
         """`call_request` for a frame that is encoded already."""
-        connection = self._idle.pop() if self._idle else await self._wait_for_connection(deadline)
-        answer = await connection.ask(frame, deadline)
+        try:
+            connection = self._idle.pop() if self._idle else await self._wait_for_connection(deadline)
+            answer = await connection.ask(frame, deadline)
+        except CallError as error:
+            self._failed(error)
+            raise
+        self.failures = 0
         try:
             result = decode_authorize(answer)
         except DecodeError as error:
@@ -147,6 +158,12 @@ class Caller:
             raise CallError(ErrorKind.UNDECODABLE, str(error)) from error
         assert isinstance(result, ConnResult)
         return result
+
+    def serve_notifications(self, notifications: NotificationQueue[DisconnectInfo]) -> None:
+        """Send what waits in another queue from now on; what waits in the one before stays there."""
+        self._notifier.leave()
+        self.notifications = notifications
+        self._notifier = Notifier(notifications, self._encode_disconnect, self._dial_notifier)
 
     def warm(self) -> None:
         """Open a first connection, so that the first call need not wait for it."""
@@ -176,8 +193,22 @@ class Caller:
         self._waiters.clear()
 
     async def _ask(self, frame: bytes, deadline: float) -> bytes:
-        connection = self._idle.pop() if self._idle else await self._wait_for_connection(deadline)
-        return await connection.ask(frame, deadline)
+        try:
+            connection = self._idle.pop() if self._idle else await self._wait_for_connection(deadline)
+            answer = await connection.ask(frame, deadline)
+        except CallError as error:
+            self._failed(error)
+            raise
+        self.failures = 0
+        return answer
+
+    def _failed(self, error: CallError) -> None:
+        if error.kind is ErrorKind.TOO_LARGE:  # an answer, though of no use
+            self.failures = 0
+            return
+        if not self.failures:
+            self.failing_since = self._loop.time()
+        self.failures += 1
 
     async def _wait_for_connection(self, deadline: float) -> Connection:
         if self._closed:

@@ -80,14 +80,23 @@ class Notifier(asyncio.Protocol, Generic[T]):
             self._wake()
 
     def close(self) -> None:
-        """Stop sending; what waits stays in the queue."""
+        """Stop sending at once; what waits stays in the queue."""
+        self._let_go()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def leave(self) -> None:
+        """Stop sending; what waits stays in the queue, what was written still goes out."""
+        self._let_go()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _let_go(self) -> None:
         self._closed = True
         if self._queue.wake == self._wake:
             self._queue.wake = None
         if self._retry is not None:
             self._retry.cancel()
-        if self._transport is not None:
-            self._transport.abort()
         self._tell_flushed()
 
     async def flush(self, seconds: float) -> None:
