@@ -261,11 +261,13 @@ async def test_sighup_reloads_and_reopens_logs(tmp_path: Path) -> None:
 
 async def test_no_watch_leaves_changes_alone(tmp_path: Path) -> None:
     config = write(tmp_path / "config.json5", text("one"))
-    async with ProxProcess(config, "--no-watch") as prox:
+    async with ProxProcess(config, "--no-watch") as prox, ProxProcess(config) as watching:
         await prox.get()
+        await watching.get()
         write(config, text("two"))
-        await asyncio.sleep(0.8)
+        await watching.said("is in force")
         assert await prox.get() == (200, "one")
+        assert not any("reloading" in message for message in prox.messages)
 
 
 def in_place(path: Path) -> None:

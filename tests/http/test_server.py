@@ -323,15 +323,23 @@ async def test_min_body_rate(monkeypatch: pytest.MonkeyPatch) -> None:
         go_on = asyncio.Event()
 
         async def slow(peer: UpstreamPeer) -> None:
+            head = await peer.head()
+            assert head is not None
+            if head.target == b"/trickle":
+                await peer.closed()
+                return
             await go_on.wait()
-            await peer.take(8_000_000)
+            await peer.take(7_900_000)
             await peer.send(OK)
 
         upstream.script = slow
         async with await prox.connect() as client:
             body = b"x" * 8_000_000
             sending = spawn(client.send(post(body)), "test")
-            await asyncio.sleep(0.4)
+            await until(lambda: any(connection._paused_at for connection in prox.entry.connections))
+            async with await prox.connect() as other:  # one that is too slow, from later on
+                await other.send(get("/trickle", "Content-Length: 1000000", method="POST"), b"123")
+                assert (await other.response()).status == 408
             go_on.set()
             assert (await client.response()).status == 200
             await sending
@@ -435,9 +443,15 @@ async def test_a_client_that_hangs_up_while_prox_does_not_read_from_it(
         client = await prox.connect()
         await client.send(get("/", "Content-Length: 100000000", method="POST"))
         sending = spawn(client.send(b"x" * 100_000_000), "send")
-        await until(lambda: any(connection._paused_at for connection in prox.entry.connections))
-        await asyncio.sleep(0.1)
-        assert len(prox.entry.connections) == 1
+        (connection,) = prox.entry.connections
+        await until(lambda: connection._paused_at)
+        timer = connection._watch
+        assert timer is not None
+        dues = [timer.next]
+        while len(dues) < 3:  # it is looked after twice, and let be
+            await until(lambda: timer.next != dues[-1])
+            dues.append(timer.next)
+        assert prox.entry.connections == {connection}
         sending.cancel()
         client.abort()
         await prox.quiet(idle=0)

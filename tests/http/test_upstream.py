@@ -144,13 +144,25 @@ async def test_an_upstream_that_is_silent(script: Script) -> None:
 
 async def test_the_answers_deadline_does_not_run_while_the_client_sends() -> None:
     config = {"response_header_timeout": "80ms"}
+
+    async def script(peer: UpstreamPeer) -> None:
+        head = await peer.head()
+        if head is not None and head.target == b"/sent":
+            await peer.closed()
+            return
+        await peer.request()
+        await peer.send(OK)
+
     async with (
-        Upstream() as upstream,
+        Upstream(script) as upstream,
         serving(upstream.address, config=config) as prox,
         await prox.connect() as client,
+        await prox.connect() as other,
     ):
         await client.send(get("/", "Content-Length: 4", method="POST"), b"ab")
-        await asyncio.sleep(0.15)
+        await until(lambda: upstream.peers and upstream.peers[0].received.endswith(b"ab"))
+        # For one that has sent all it does run, and ends, from later on.
+        assert (await other.request(get("/sent"))).status == 504
         await client.send(b"cd")
         assert (await client.response()).status == 200
 

@@ -58,7 +58,8 @@ RESPONSE = """
         if do == "hang":
             await asyncio.sleep(60)
         if do == "wait":
-            await asyncio.sleep(0.1)
+            while not os.path.exists(os.environ["NOTES"] + ".go"):
+                await asyncio.sleep(0.002)
             return None
         if do == "fail":
             raise ValueError("as asked")
@@ -86,6 +87,10 @@ class Guarded:
 
     def notes(self, hook: str = "request") -> list[dict[str, Any]]:
         return [note for note in read_log(self._notes) if note["hook"] == hook]
+
+    def let_go(self) -> None:
+        """End the waiting of on_response."""
+        self._notes.with_name("notes.go").touch()
 
     async def connect(self) -> Client:
         return await self.prox.connect()
@@ -554,8 +559,11 @@ async def test_on_response(tmp_path: Path) -> None:
         for status in [204, 304]:
             without = await client.request(get("/", ask({"status": status})))
             assert (without.status, without.body) == (status, b"")
-        waited = await client.request(get("/", ask("wait")))
-        assert waited.body == b"hello"
+        before = len(it.notes("response"))
+        await client.send(get("/", ask("wait")))
+        await until(lambda: len(it.notes("response")) > before)
+        it.let_go()
+        assert (await client.response()).body == b"hello"
 
 
 @pytest.mark.parametrize(
@@ -602,8 +610,9 @@ async def test_a_long_answer_waits_for_on_response_outside_of_memory(tmp_path: P
     ):
         await client.send(get("/", 'X-Answer: "wait"'))
         await until(lambda: it.notes("response"))
-        await asyncio.sleep(0.05)
+        await until(lambda: any(connection._paused for connection in it.prox.pools.open))
         assert len(sent) < 15
+        it.let_go()
         assert (await client.head()).status == 200
         left = 30_000_000
         while left:
@@ -670,6 +679,8 @@ async def test_an_upstream_that_breaks_while_its_answer_is_held(tmp_path: Path, 
         await it.connect() as client,
     ):
         await client.send(get("/", 'X-Answer: "wait"'))
+        await until(lambda: it.notes("response") and not it.prox.pools.open)
+        it.let_go()
         with pytest.raises(CutError) as caught:
             await client.response()
         assert caught.value.received.count(b"HTTP/1.1") == 1
