@@ -61,8 +61,10 @@ class Application:
 
     @property
     def files(self) -> frozenset[Path]:
-        """What was read to build the configuration in force, beside its own files."""
-        return frozenset() if self.snapshot is None else frozenset(self.snapshot.built.files)
+        """What the configuration in force is made of beside its own files: those that were read, and plugins."""
+        if self.snapshot is None:
+            return frozenset()
+        return frozenset(self.snapshot.built.files) | self.manager.programs
 
     async def start(self, config: model.Config) -> None:
         """Bring up the first configuration: plugins first, then the listeners open.

@@ -7,7 +7,15 @@ program, with or without the proxy around it.
 from prox.wire import MatchInfo
 
 from .caller import Caller
-from .errors import CallError, ErrorKind, HookError, PluginError, PluginStartError, RequestNotEncodable
+from .errors import (
+    CallError,
+    ErrorKind,
+    HookError,
+    PluginError,
+    PluginStartError,
+    PluginSwapError,
+    RequestNotEncodable,
+)
 from .figures import HookFigures, PluginState, State
 from .index import HookIndex, HookRecord
 from .limits import PluginLimits
@@ -34,6 +42,7 @@ __all__ = [
     "PluginSpec",
     "PluginStartError",
     "PluginState",
+    "PluginSwapError",
     "Prepared",
     "Process",
     "RequestNotEncodable",

@@ -34,6 +34,10 @@ class PluginStartError(PluginError):
     """The program can't be started; the text says what to do."""
 
 
+class PluginSwapError(PluginError):
+    """A new process did not take the place of the one before, which stays; the text says why."""
+
+
 class CallError(PluginError):
     """One call failed; others are not touched by it."""
 

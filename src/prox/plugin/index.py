@@ -11,6 +11,7 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -207,12 +208,14 @@ class HookIndex:
             era.calls += 1
             try:
                 frame = _frame_of(info, route_id, caller.max_frame)
+                began = perf_counter()
                 result = await caller.ask_request(frame, limit)
             except CallError as error:
                 _failed(turn, HOOK_ON_REQUEST, route_id, step.on_error.request, error, record)
                 return _ALLOWED
             finally:
                 era.leave()
+            figures.latency.observe(perf_counter() - began)
             if stands_alone(result, step.foreign):
                 figures.verdicts["allow"] += 1
                 if record is not None:
@@ -352,18 +355,24 @@ class _Asking(Generic[P, R]):
             deadline = min(deadline, asyncio.get_running_loop().time() + step.timeout)
         try:
             life, caller = self._reach(supervisor, hook)
-            known = life.id_of(step.key, self.route_id) or await self._moved(life, step.key, deadline)
+            known = life.id_of(step.key, self.route_id)
+            if known is None:
+                life, caller, known = await self._moved(supervisor, life, step.key, deadline)
             if life.refused:
                 _check_accepted(life, step.key)
             era = life.era
             era.calls += 1
             try:
-                return await self.call(caller, self._encoded(known, caller.max_frame), deadline)
+                frame = self._encoded(known, caller.max_frame)
+                began = perf_counter()
+                result = await self.call(caller, frame, deadline)
             finally:
                 era.leave()
         except CallError as error:
             _failed(turn, hook, self.route_id, policy, error, self.record)
             return None
+        figures.latency.observe(perf_counter() - began)
+        return result
 
     def _answers_doing(self, limit: int) -> bool:
         """Whether a frame is too large by the answer and not the request: a client must not choose to fail a guard."""
@@ -379,13 +388,18 @@ class _Asking(Generic[P, R]):
             raise CallError(ErrorKind.NOT_SERVED, "its ready does not name the hook and a socket")
         return life, caller
 
-    async def _moved(self, life: Life, key: Hashable, deadline: float) -> str:
-        """The plugin's id of a route that it does not know under any at the moment."""
+    async def _moved(
+        self, supervisor: Supervisor, life: Life, key: Hashable, deadline: float
+    ) -> tuple[Life, Caller, str]:
+        """Who is asked about a route that is getting another id, and under which, once it has it."""
         await life.moved(key, deadline)
+        life, caller = self._reach(
+            supervisor, HOOK_NAMES[self.type]
+        )  # another process may be in charge by now
         known = life.id_of(key, self.route_id)
         if known is None:
             raise CallError(ErrorKind.NOT_CONFIGURED, "it has not acknowledged the route")
-        return known
+        return life, caller, known
 
     def _encoded(self, route_id: str, limit: int) -> bytes:
         """The call's frame under the plugin's id of the route."""

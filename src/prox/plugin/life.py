@@ -11,11 +11,16 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prox.wire import METHOD_CONFIGURE, ConfigureParams, MatchInfo, Request, encode_line
 
 from .caller import Caller
+from .executable import Version
 from .process import Process
+
+if TYPE_CHECKING:
+    from .pushed import Pushed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,12 @@ class Life:
         refused: the routes whose `configure` it answered with an error, and the error.
         era: the calls under the present ids.
         grace_over: the wait for `ready` behind the last acknowledgement is over.
+        told: the routes that it was told last.
+        version: the program that it runs; None where that was missing when it was looked at.
+        began: when it was started, in the loop's time.
+        in_charge: its hooks are asked; not so for one that is to take the place of another.
+        left: another has taken its place.
+        held: what it pushed while it was not in charge, the latest of each place, in order.
     """
 
     def __init__(self, process: Process) -> None:
@@ -71,6 +82,12 @@ class Life:
         self.pushed = False
         self.refused: dict[Hashable, str] = {}
         self.grace_over = False
+        self.told: Mapping[str, Assignment] | None = None
+        self.version: Version | None = None
+        self.began = 0.0
+        self.in_charge = False
+        self.left = False
+        self.held: dict[object, Pushed] = {}
         self.era = Era()
         self._asked: deque[tuple[str, Hashable]] = deque()
         self._asked_keys: Counter[Hashable] = Counter()
@@ -78,6 +95,7 @@ class Life:
         self._held: Mapping[str, Assignment] = {}
         self._ending: set[Era] = set()
         self._moved: asyncio.Future[None] | None = None
+        self._news: asyncio.Future[None] | None = None
         self._key_of: dict[str, Hashable] = {}
         self._id_of: dict[Hashable, str] = {}
 
@@ -92,6 +110,7 @@ class Life:
         From now on no route is asked about under an id that is to mean another one, and the lines go out when no
         such call is open any more: no call is judged as one of another route.
         """
+        self.told = routes
         for _ in range(self.process.take_back()):
             self._answered(self._asked.pop()[1])
         for route in self._held.values():
@@ -164,7 +183,7 @@ class Life:
     async def moved(self, key: Hashable, deadline: float) -> None:
         """Wait, until the deadline at most, while a route that it knows is getting another id."""
         loop = asyncio.get_running_loop()
-        while key not in self._id_of and key in self._known and key in self._asked_keys:
+        while not self.left and key not in self._id_of and key in self._known and key in self._asked_keys:
             if self._moved is None:
                 self._moved = loop.create_future()
             timer = loop.call_at(deadline, self._tell_moved)
@@ -175,8 +194,27 @@ class Life:
             if loop.time() >= deadline - 0.001:
                 return
 
+    def news(self) -> asyncio.Future[None]:
+        """Done when something is known that was not when it was asked for."""
+        if self._news is None:
+            self._news = asyncio.get_running_loop().create_future()
+        return self._news
+
+    def tell(self) -> None:
+        """Wake who waits for `news`."""
+        news, self._news = self._news, None
+        if news is not None and not news.done():
+            news.set_result(None)
+
+    def leave(self) -> None:
+        """Another has taken its place: calls that wait for its answers to `configure` turn to that one."""
+        self.in_charge = False
+        self.left = True
+        self._tell_moved()
+
     def end(self) -> None:
         """The process is gone."""
+        self.in_charge = False
         self._asked.clear()
         self._held = {}
         self._asked_keys.clear()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random as _random
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,33 +16,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from prox.config.addresses import check_target
 from prox.tasks import spawn
 from prox.wire import (
-    ALL_ROUTES,
-    METHOD_SET_SPEED,
     AuthorizeResult,
     ConnInfo,
     ConnResult,
     DisconnectInfo,
     Push,
-    PushParams,
     RequestInfo,
     ResponseModResult,
     Speed,
     UpstreamResponseInfo,
 )
 
+from .executable import Version, program_files, version_of
 from .figures import PluginState
 from .guardian import Guardian
+from .host import Host
 from .index import HookIndex, HookRecord
 from .life import Life
 from .model import Binding, Delays, PluginSpec, RouteInfo
 from .plan import Plan, Route
-from .process import printable
-from .pushes import EVERYWHERE, Address, PushStore, reached, to_action, to_route
+from .pushed import Pushed, hint, read_push
+from .pushes import PushStore, reached
 from .runtime import RuntimeDirectory
-from .supervisor import Host, Supervisor
+from .supervisor import Supervisor
 
 _log = logging.getLogger("prox.plugin")
 
@@ -54,6 +51,8 @@ class Prepared:
     def __init__(self, plan: Plan, supervisors: dict[PluginSpec, Supervisor]) -> None:
         self.plan = plan
         self.supervisors = supervisors
+        self.outdated: list[Supervisor] = []
+        """Plugins that go on and whose program has changed."""
 
 
 class Manager:
@@ -175,6 +174,7 @@ class Manager:
             for supervisor in kept:
                 supervisor.configure(plan.assignments[supervisor.spec])
             await _all(*(self._answer(supervisor) for supervisor in kept if not supervisor.down))
+            prepared.outdated = await self._outdated(kept)
         except BaseException:
             self.abandon(prepared)
             raise
@@ -183,7 +183,8 @@ class Manager:
     def commit(self, prepared: Prepared) -> HookIndex:
         """Put a prepared configuration in force: its index, and what was pushed for its routes.
 
-        Plugins that it does not name stop after the last hook of the requests that began under earlier ones.
+        Plugins that it does not name stop after the last hook of the requests that began under earlier ones. Those
+        that go on and whose program has changed are swapped: they begin it now, and nobody waits for it.
         """
         self._use(prepared)
         removed = [found for plugin, found in self._supervisors.items() if plugin not in prepared.supervisors]
@@ -195,6 +196,9 @@ class Manager:
         self._pushes.apply(self._plan, _balancer_failed)
         self.index = self._new_index()
         self._retire(removed)
+        for supervisor in prepared.outdated:
+            _log.info("plugin %s: its program has changed, the new version is started", supervisor.name)
+            supervisor.order_swap()
         return self.index
 
     def abandon(self, prepared: Prepared) -> None:
@@ -208,6 +212,45 @@ class Manager:
                 new.append(supervisor)
         self._pushes.prune(self._plan)
         self._retire(new)
+
+    async def swap(self, plugin: str | PluginSpec) -> None:
+        """Put a new process in the place of a plugin's present one, without a gap.
+
+        It is started beside the old one, told the routes in force, and takes over in one step when it is ready;
+        calls in flight end on the old one. A plugin that is down is started at once. Where a swap is under way, this
+        is one more after it, so that the process is always one that was started after the call.
+
+        Args:
+            plugin: the alias of a plugin in force, or its settings.
+
+        Raises:
+            LookupError: there is no such plugin in force.
+            PluginSwapError: the new process did not get ready in time; the old one stays.
+            RuntimeError: the manager does not run.
+        """
+        if not self._running:
+            raise RuntimeError("the manager does not run")
+        found = [one for one in self._supervisors.values() if one.running and plugin in {one.name, one.spec}]
+        if not found:
+            raise LookupError(f"no plugin {plugin if isinstance(plugin, str) else plugin.name} is in force")
+        orders = [supervisor.order_swap() for supervisor in found]
+        await asyncio.wait(orders)
+        for order in orders:
+            order.result()
+
+    @property
+    def programs(self) -> frozenset[Path]:
+        """The files of the plugins in force whose change is a reason for a reload."""
+        return frozenset(file for plugin in self._supervisors for file in program_files(plugin))
+
+    async def _outdated(self, supervisors: Sequence[Supervisor]) -> list[Supervisor]:
+        """Those of which another version of the program is there than runs."""
+
+        def look() -> list[Version | None]:
+            return [version_of(supervisor.spec) for supervisor in supervisors]
+
+        present = await asyncio.get_running_loop().run_in_executor(None, look)
+        return [one for one, version in zip(supervisors, present, strict=True) if one.outdated(version)]
 
     def _new_index(self) -> HookIndex:
         index = HookIndex(self._plan, self._supervisors)
@@ -317,83 +360,53 @@ class Manager:
         in_force = self._supervisors.get(supervisor.spec) is supervisor
         if not in_force and (coming is None or coming.supervisors.get(supervisor.spec) is not supervisor):
             return  # a plugin that is being stopped has no routes
-        params = push.params
         warn = supervisor.complaints.warn
-        address = _address(life, params)
-        if isinstance(address, str):
-            warn("%s changes nothing: %s", push.method, address)
-            return
-        problem = _speed_problem(params) if push.method == METHOD_SET_SPEED else _target_problem(params)
-        if problem:
-            warn("%s changes nothing: %s", push.method, problem)
-            return
-        plugin = supervisor.spec
-        routes = reached(self._plan, plugin, address) if in_force else []
-        if push.method != METHOD_SET_SPEED:
-            routes = [route for route in routes if route.balancer is not None]
-        if not routes and (coming is None or not reached(coming.plan, plugin, address)):
-            warn("%s changes nothing: it reaches no route%s", push.method, _hint(address))
-            return
-        if push.method == METHOD_SET_SPEED:
-            speed = Speed(
-                download_mbps=params.download_mbps, upload_mbps=params.upload_mbps, group_key=params.group_key
-            )
-            self._pushes.keep_speed(plugin, address, speed)
-            return
-        groups, targets = params.groups, params.targets or []
-        if groups is not None:
-            self._pushes.keep_groups(plugin, address, groups)
+        pushed = read_push(push, life)
+        if isinstance(pushed, str):
+            warn("%s changes nothing: %s", push.method, pushed)
+        elif not (in_force and self._reached(supervisor, pushed)) and (
+            coming is None or not reached(coming.plan, supervisor.spec, pushed.address)
+        ):
+            warn("%s changes nothing: it reaches no route%s", push.method, hint(pushed.address))
+        elif life.in_charge:
+            self._take(supervisor, pushed)
         else:
-            self._pushes.keep_targets(plugin, address, targets)
-        for route in routes:
-            assert route.balancer is not None
+            life.held.pop(pushed.place, None)
+            life.held[pushed.place] = pushed
+
+    def took_charge(self, supervisor: Supervisor, pushes: Iterable[Pushed]) -> None:
+        """Take what a plugin's new process pushed before it was in charge."""
+        for pushed in pushes:
+            self._take(supervisor, pushed)
+
+    def _take(self, supervisor: Supervisor, pushed: Pushed) -> None:
+        plugin, address, value = supervisor.spec, pushed.address, pushed.value
+        if isinstance(value, Speed):
+            self._pushes.keep_speed(plugin, address, value)
+            return
+        if isinstance(value, Mapping):
+            self._pushes.keep_groups(plugin, address, value)
+        else:
+            self._pushes.keep_targets(plugin, address, value)
+        for route in self._reached(supervisor, pushed):
+            if route.balancer is None:
+                continue
             try:
-                if groups is not None:
-                    route.balancer.set_groups(groups)
+                if isinstance(value, Mapping):
+                    route.balancer.set_groups(value)
                 else:
-                    route.balancer.set_targets(targets)
+                    route.balancer.set_targets(value)
             except Exception as error:
                 _balancer_failed(route, error)
 
-
-def _address(life: Life, params: PushParams) -> Address | str:
-    """What a push is addressed to, or why that can't be told."""
-    if params.route_id == ALL_ROUTES:
-        return EVERYWHERE
-    if params.route_id:
-        key = life.key_of(params.route_id)
-        if key is None:
-            return f"it is not bound to route {printable(params.route_id)}"
-        return to_route(key)
-    if params.action:
-        return to_action(params.action)
-    return "it names neither route_id nor action"
-
-
-def _target_problem(params: PushParams) -> str:
-    lists = params.groups.values() if params.groups is not None else [params.targets or []]
-    try:
-        for addresses in lists:
-            for address in addresses:
-                check_target(address)
-    except ValueError as error:
-        return printable(str(error))
-    return ""
-
-
-def _speed_problem(params: PushParams) -> str:
-    for rate in (params.download_mbps, params.upload_mbps):
-        if not math.isfinite(rate) or rate < 0:
-            return f"{rate} Mbps is no speed"
-    return ""
-
-
-def _hint(address: Address) -> str:
-    if address == EVERYWHERE:
-        return ": none has a balancer"
-    if address[0] == "action":
-        return f": none with a balancer uses action {printable(str(address[1]))}"
-    return ": the route has no balancer"
+    def _reached(self, supervisor: Supervisor, pushed: Pushed) -> list[Route]:
+        """The routes in force that a push means something for."""
+        if self._supervisors.get(supervisor.spec) is not supervisor:
+            return []
+        routes = reached(self._plan, supervisor.spec, pushed.address)
+        if isinstance(pushed.value, Speed):
+            return routes
+        return [route for route in routes if route.balancer is not None]
 
 
 def _balancer_failed(route: Route, error: Exception) -> None:

@@ -136,7 +136,7 @@ class RouteInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
-    """All waiting of the host, in seconds: a value, so that tests need not wait.
+    """All waiting of the host, in seconds where nothing else is said: a value, so that tests need not wait.
 
     Attributes:
         restart_first: before the first restart; each further one doubles.
@@ -151,6 +151,10 @@ class Delays:
         flush: how long on_disconnect messages may hold up a stop.
         retire: how long a plugin that a reload took out may still serve hooks of requests in flight.
         guardian_term: what the guardian leaves between SIGTERM and SIGKILL.
+        probe: between two tries whether a plugin's socket takes connections.
+        probe_again: before the second try, where the first was refused.
+        mute_calls: the number of calls in a row without an answer that may make a process mute.
+        mute_after: how long no call may have been answered, for it to be mute.
     """
 
     restart_first: float = 1.0
@@ -165,3 +169,7 @@ class Delays:
     flush: float = 1.0
     retire: float = 15.0
     guardian_term: float = 2.0
+    probe: float = 2.0
+    probe_again: float = 0.5
+    mute_calls: int = 5
+    mute_after: float = 10.0

@@ -6,29 +6,17 @@ that a reload adds later, too. Of all that reach a route the latest holds. What 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 from prox.wire import Speed
 
 from .model import PluginSpec
 from .plan import Plan, Route
+from .pushed import EVERYWHERE, Address, to_action, to_route
 
 V = TypeVar("V")
-
-Address: TypeAlias = tuple[str, Hashable]
-EVERYWHERE: Final[Address] = ("*", None)
-
-
-def to_route(key: Hashable) -> Address:
-    """The address of one route."""
-    return ("route", key)
-
-
-def to_action(name: str) -> Address:
-    """The address of every route with an action of this name."""
-    return ("action", name)
 
 
 def reached(plan: Plan, plugin: PluginSpec, address: Address) -> list[Route]:
