@@ -13,46 +13,49 @@ FILE = Path(__file__).with_name("targets.json")
 log = logging.getLogger("discover")
 plugin = Plugin()
 routes: dict[str, Route] = {}
+text = ""
+targets: list[str] = []
 
 
 @plugin.on_configure
 def remember(route: Route) -> None:
     """Called for each route that names this plugin, and again after each reload."""
     routes[route.id] = route
-    route.set_targets(read_targets())
+    if not refresh():
+        route.set_targets(targets)
 
 
 @plugin.background
 async def watch() -> None:
     """Runs beside everything else."""
-    known = read_text()
     while True:
         await asyncio.sleep(0.5)
-        text = read_text()
-        if text == known:
-            continue
-        known = text
-        try:
-            targets = read_targets()
-        except ValueError as error:
-            log.warning("%s is left as it was: %s", FILE.name, error)
-            continue
-        for route in routes.values():
-            route.set_targets(targets)
-        log.info("the targets are now %s", ", ".join(targets) or "none")
+        refresh()
 
 
-def read_text() -> str:
-    """What the file holds; nothing while it is not there."""
-    return FILE.read_text() if FILE.exists() else ""
+def refresh() -> bool:
+    """Push what the file says, where it says something else than before; whether it does."""
+    global text, targets  # noqa: PLW0603 - the one state of this program
+    before, text = text, FILE.read_text() if FILE.exists() else ""
+    if text == before:
+        return False
+    try:
+        targets = parse(text)
+    except ValueError as error:
+        log.warning("%s is left as it was: %s", FILE.name, error)
+        return False
+    for route in routes.values():
+        route.set_targets(targets)
+    log.info("the targets are now %s", ", ".join(targets) or "none")
+    return True
 
 
-def read_targets() -> list[str]:
+def parse(text: str) -> list[str]:
     """The addresses in the file."""
-    targets = json.loads(read_text())
-    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(target, str) for target in found):
         raise ValueError("a list of addresses is wanted")
-    return targets
+    return found
 
 
 plugin.run()
