@@ -330,10 +330,15 @@ async def test_a_failure_inside_prox_is_500_and_ends_the_connection(
 ) -> None:
     async with serving({"action": static("a")}) as prox, await prox.connect() as client:
 
-        def broken(*_: object) -> None:
-            raise RuntimeError("a defect")
+        class Broken:
+            fallback = None
 
-        monkeypatch.setattr(prox.pipeline, "_table", type("Table", (), {"match": broken})())
+            async def serve(self, _: object) -> None:
+                raise RuntimeError("a defect")
+
+        match = prox.pipeline._table.match("a.test", "/", "GET")
+        assert match is not None
+        monkeypatch.setattr(match.value, "action", Broken())
         response = await client.request(get())
         assert (response.status, response["connection"]) == (500, b"close")
         assert b"defect" not in response.body

@@ -19,7 +19,7 @@ from pathlib import Path
 from prox.config.addresses import ListenAddress
 from prox.config.model import Tuning
 from prox.http.entry import Entry, Handler
-from prox.http.server import ServerConnection
+from prox.http.limits import Limits
 
 from .errors import StartError
 from .ports import refuse_others, shared_port
@@ -83,7 +83,7 @@ class Listener:
             self.entry = Entry(handler, tuning)
         else:
             self.entry.handler = handler
-            self.entry.tuning = tuning
+            self.entry.limits = Limits(tuning)
 
     async def accept(self) -> None:
         """Begin to accept."""
@@ -109,7 +109,7 @@ class Listener:
             with contextlib.suppress(OSError):
                 Path(self.address.path).unlink()
 
-    def _connect(self) -> ServerConnection:
+    def _connect(self) -> asyncio.Protocol:
         assert self.entry is not None
         return self.entry.connect()
 

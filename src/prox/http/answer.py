@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .codec import fields
 from .codec.body import LAST_CHUNK, chunk
@@ -12,6 +12,7 @@ from .codec.errors import BadMessageError
 from .codec.fields import Headers
 from .codec.request import RequestHead
 from .codec.response import ResponseHead
+from .codec.target import Target
 from .dates import http_date
 from .exchange import Exchange, phrase
 
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
     from .server import ServerConnection
     from .streams import Sink, Source
 
-_JOIN_LIMIT = 16 * 1024
+_JOIN_LIMIT: Final = 16 * 1024
 """Up to this many bytes of body are copied behind the head; more cost less beside it (64 KiB: 63 µs, not 69)."""
 
-_MAX_REMEMBERED = 256
+_MAX_REMEMBERED: Final = 256
 """Bytes of a reason phrase; the rest of a longer one is cut off, since nobody reads it (RFC 9112 section 4)."""
 
-_BODILESS = frozenset({204, 304})
+_BODILESS: Final = frozenset({204, 304})
 
-_PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
+_PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
 
-_STRIPPED = frozenset(
+_STRIPPED: Final = frozenset(
     {
         fields.CONNECTION,
         fields.CONTENT_LENGTH,
@@ -42,17 +43,28 @@ _STRIPPED = frozenset(
 )
 
 
-class Http1Exchange(RequestHead, Exchange):
-    """One request on an HTTP/1.1 connection, which is its own head, and its answer."""
+class Http1Exchange(Exchange):
+    """One request on an HTTP/1.1 connection, and its answer."""
 
-    connection: ServerConnection
-    _head: bytes = b""
-    _chunked: bool = False
+    def __init__(
+        self,
+        connection: ServerConnection,
+        head: RequestHead,
+        target: Target,
+        host: str,
+        authority: bytes,
+        started: float,
+    ) -> None:
+        super().__init__(head, target, host, authority, connection.client, started)
+        self.connection = connection
+        self._minor = head.minor
+        self._head = b""
+        self._chunked = False
 
     @property
     def protocol(self) -> str:
         """See Exchange."""
-        return _PROTOCOLS[self.minor]
+        return _PROTOCOLS[self._minor]
 
     def age(self) -> float:
         """See Exchange."""
@@ -100,14 +112,14 @@ class Http1Exchange(RequestHead, Exchange):
             if status != 204:
                 parts.append(b"\r\nContent-Length: %d" % length)
         elif status not in _BODILESS and self.method != "HEAD":
-            if self.minor:
+            if self._minor:
                 self._chunked = True
                 parts.append(b"\r\nTransfer-Encoding: chunked")
             else:
                 close = self.connection.close_after_answer()
         if close:
             parts.append(b"\r\nConnection: close")
-        elif not self.minor:
+        elif not self._minor:
             parts.append(b"\r\nConnection: keep-alive")
         parts.append(b"\r\n\r\n")
         self._head = b"".join(parts)
@@ -163,7 +175,7 @@ class Http1Exchange(RequestHead, Exchange):
         self.flush()
         self.broken = True
         self.source = None
-        self.connection.break_answer(reset=not self._chunked and self.minor == 0)
+        self.connection.break_answer(reset=not self._chunked and self._minor == 0)
 
     def drop(self) -> None:
         """See Exchange."""
@@ -172,7 +184,7 @@ class Http1Exchange(RequestHead, Exchange):
 
     def interim(self, status: int, headers: Headers, reason_phrase: bytes | None = None) -> None:
         """See Exchange."""
-        if not self.minor or self.status or self.broken:
+        if not self._minor or self.status or self.broken:
             return
         kept = [fields.line_of(*pair) for pair in headers if fields.kind(pair[0]) not in _STRIPPED]
         self.connection.transport.write(b"".join([_status_line(status, reason_phrase), *kept, b"\r\n\r\n"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prox.flow import Completion
 
 from .codec.request import CHUNKED
@@ -150,4 +152,4 @@ class _Nowhere:
         pass
 
 
-_NOWHERE = _Nowhere()
+_NOWHERE: Final = _Nowhere()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from prox.config.model import Tuning
 
-from .answer import Http1Exchange
 from .codec.errors import BadMessageError
 from .codec.request import RequestParser
 from .exchange import Client, Exchange
+from .limits import Limits
 
 if TYPE_CHECKING:
     from .server import ServerConnection
@@ -32,24 +32,24 @@ class Entry:
 
     Attributes:
         handler: answers.
-        tuning: deadlines and limits.
+        limits: deadlines and sizes.
         connections: the open ones.
         closing: no further request is taken on any of them.
     """
 
     def __init__(self, handler: Handler, tuning: Tuning) -> None:
         self.handler = handler
-        self.tuning = tuning
-        self.parser = RequestParser(Http1Exchange)
+        self.limits = Limits(tuning)
+        self.parser = RequestParser()
         self.connections: set[ServerConnection] = set()
         self.closing = False
         self._empty: asyncio.Event | None = None
 
-    def connect(self) -> ServerConnection:
+    def connect(self) -> asyncio.Protocol:
         """The protocol for a connection just accepted."""
         from .server import ServerConnection
 
-        return ServerConnection(self)
+        return cast("asyncio.Protocol", ServerConnection(self))
 
     def drain(self) -> None:
         """Close what is idle; the others after the exchange they are at."""

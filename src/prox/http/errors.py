@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-_STATUS = {"upstream_timeout": 504, "connect_timeout": 504, "no_target": 503, "plugin_fallback": 503}
+from typing import Final
+
+_STATUS: Final = {"upstream_timeout": 504, "connect_timeout": 504, "no_target": 503, "plugin_fallback": 503}
 
 
 class UpstreamError(Exception):

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from .codec.fields import Headers
+from .codec.request import RequestHead
 from .codec.response import ResponseHead
 from .codec.target import Target
 from .dates import http_date
@@ -125,14 +126,11 @@ class Exchange(Answer):
     """One request and its answer.
 
     Attributes:
+        head: the request's head as its codec read it.
         method: registered method, upper case.
         target: the request target taken apart.
         host: the host asked for: lower case, without port; empty where the client named none.
         authority: host and port as the client wrote them.
-        plain: lines of the fields that go through a proxy untouched (see prox.http.codec.fields).
-        special: the other fields, as pairs.
-        dropped: folded names of headers that Connection declared hop-by-hop.
-        forwarded_for: X-Forwarded-For as the client sent it.
         body: None where there is none.
         expects_continue: the client waits for 100 before it sends its body.
         client: the connection's peer.
@@ -146,34 +144,25 @@ class Exchange(Answer):
         source: where the answer's body is read from.
     """
 
-    method: str
-    target: Target
-    host: str
-    authority: bytes
-    plain: bytes
-    special: Headers
-    client: Client
-    started: float
-    dropped: frozenset[bytes] = frozenset()
-    forwarded_for: bytes = b""
-    expects_continue: bool = False
-    body: RequestBody | None = None
-    status: int = 0
-    bytes_out: int = 0
-    ended: bool = False
-    broken: bool = False
-    reason: str = ""
-    streams: bool = False
-    source: Source | None = None
-
-    @property
-    @abstractmethod
-    def headers(self) -> Headers:
-        """All headers as pairs."""
-
-    @abstractmethod
-    def plain_without(self, names: frozenset[bytes]) -> bytes:
-        """The plain lines but those of the folded `names`, which a peer may have chosen."""
+    def __init__(
+        self, head: RequestHead, target: Target, host: str, authority: bytes, client: Client, started: float
+    ) -> None:
+        self.head = head
+        self.method = head.method
+        self.target = target
+        self.host = host
+        self.authority = authority
+        self.client = client
+        self.started = started
+        self.expects_continue = head.expects_continue
+        self.body: RequestBody | None = None
+        self.status = 0
+        self.bytes_out = 0
+        self.ended = False
+        self.broken = False
+        self.reason = ""
+        self.streams = False
+        self.source: Source | None = None
 
     @property
     @abstractmethod

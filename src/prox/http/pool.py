@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass
+from typing import cast
 from weakref import WeakValueDictionary
 
 from prox.tasks import spawn
 
 from .errors import UpstreamError
+from .idle import IdleConnections, Tally
 from .upstream import UpstreamConnection
 
 
@@ -39,37 +41,23 @@ class OriginSettings:
 
 
 class Origin:
-    """The connections to one address."""
+    """The connections to one address.
+
+    Attributes:
+        idle: the unused ones.
+    """
 
     def __init__(self, pools: Pools, host: str, port: int, settings: OriginSettings) -> None:
         self.host = host
         self.port = port
         self.settings = settings
+        self.idle = IdleConnections(pools.tally, settings.max_idle, settings.max_idle_in_all)
         self._pools = pools
-        self._idle: list[UpstreamConnection] = []
-
-    def take(self) -> UpstreamConnection | None:
-        """An idle connection, the one used last; None when a new one has to be opened."""
-        if not self._idle:
-            return None
-        self._pools.idle -= 1
-        return self._idle.pop()
-
-    def put(self, connection: UpstreamConnection) -> None:
-        """Keep a connection for its next request, or close it where there are enough."""
-        pools, idle, settings = self._pools, self._idle, self.settings
-        if len(idle) < settings.max_idle and pools.idle < settings.max_idle_in_all and not pools.closed:
-            idle.append(connection)
-            pools.idle += 1
-        else:
-            connection.transport.abort()
 
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection has closed."""
         self._pools.open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-            self._pools.idle -= 1
+        self.idle.forget(connection)
 
     async def connect(self) -> UpstreamConnection:
         """A new connection.
@@ -107,9 +95,10 @@ class Origin:
     async def _open(self) -> UpstreamConnection | UpstreamError:
         """The error is returned, since a task that fails is a defect."""
         loop = asyncio.get_running_loop()
+        connection = UpstreamConnection(self)
         try:
-            transport, connection = await loop.create_connection(
-                lambda: UpstreamConnection(self), self.host, self.port
+            transport, _ = await loop.create_connection(
+                lambda: cast("asyncio.Protocol", connection), self.host, self.port
             )
         except (socket.gaierror, UnicodeError) as error:
             return UpstreamError("unresolvable", f"{self.host}: {error}")
@@ -135,17 +124,20 @@ class Pools:
     """All Origins of a process; they outlive reloads, so that open connections go on being used.
 
     Attributes:
-        idle: unused connections, over all addresses.
+        tally: counts the unused connections, over all addresses.
         open: all connections.
-        closed: nothing is kept any more.
     """
 
     def __init__(self) -> None:
         # Weak: an Origin goes when no action names it and no connection to it is open.
         self._origins: WeakValueDictionary[tuple[str, int, OriginSettings], Origin] = WeakValueDictionary()
-        self.idle = 0
+        self.tally = Tally()
         self.open: set[UpstreamConnection] = set()
-        self.closed = False
+
+    @property
+    def idle(self) -> int:
+        """Unused connections, over all addresses."""
+        return self.tally.count
 
     def origin(self, host: str, port: int, settings: OriginSettings) -> Origin:
         """The Origin of an address, made at its first use."""
@@ -157,6 +149,6 @@ class Pools:
 
     def close(self) -> None:
         """Close every connection; the last thing that a server does."""
-        self.closed = True
+        self.tally.closed = True
         for connection in list(self.open):
             connection.close()

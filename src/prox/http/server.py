@@ -11,9 +11,8 @@ import asyncio
 import logging
 import re
 from time import monotonic
-from typing import cast
+from typing import Final, cast
 
-from prox.config.model import Tuning
 from prox.flow import Flow
 
 from .answer import Http1Exchange, refusal
@@ -23,12 +22,13 @@ from .codec.errors import BadMessageError
 from .codec.target import parse_target, split_host
 from .entry import Entry
 from .exchange import Client
+from .limits import Limits
 from .sockets import has_hung_up, send_reset
 from .watch import NEVER, Watch
 
-_log = logging.getLogger("prox.http")
+_log: Final = logging.getLogger("prox.http")
 
-WRITE_BUFFER = 256 * 1024
+WRITE_BUFFER: Final = 256 * 1024
 """Bytes that may wait for a slow client before its source is paused: what one read may bring."""
 
 BODY_GRACE = 20.0
@@ -37,18 +37,18 @@ BODY_GRACE = 20.0
 LINGER = 2.0
 """Seconds in which a refused client that still sends may read its answer."""
 
-DRAIN_BYTES = 64 * 1024
+DRAIN_BYTES: Final = 64 * 1024
 """How much of a body that nobody wants is read away so that the connection can be used again."""
 
 DRAIN_SECONDS = 5.0
 """How long that may take."""
 
-_END = b"\r\n\r\n"
-_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
+_END: Final = b"\r\n\r\n"
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 
 
-class ServerConnection(asyncio.Protocol):
-    """One client's connection."""
+class ServerConnection:
+    """One client's connection, an asyncio.Protocol (not by name: mypyc compiles no class with a base that it does not)."""
 
     __slots__ = (
         "_body",
@@ -103,7 +103,7 @@ class ServerConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._entry.connections.add(self)
         # A connection on which nothing comes is held to the head's deadline, not to the idle time.
-        self._deadline = self._after(self._entry.tuning.read_header_timeout)
+        self._deadline = self._after(self._entry.limits.read_header_timeout)
         self._watch = Watch(self.loop, self._check)
         self._watch.expect(self._deadline)
 
@@ -125,7 +125,7 @@ class ServerConnection(asyncio.Protocol):
     def eof_received(self) -> None:
         """The client sent FIN: it has gone, as nginx and Go hold it. The transport closes."""
         self._gone()
-        self._deadline = self._after(self._entry.tuning.idle_timeout)
+        self._deadline = self._after(self._entry.limits.idle_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """See asyncio.Protocol."""
@@ -228,52 +228,48 @@ class ServerConnection(asyncio.Protocol):
 
     def _open(self, head: bytes) -> Http1Exchange:
         entry = self._entry
-        tuning = entry.tuning
-        if len(head) > tuning.max_header_bytes:
-            raise _too_large(head, tuning)
-        exchange = entry.parser.parse(head, tuning.max_header_count)
-        request_target = exchange.request_target
-        if len(request_target) > tuning.max_target_bytes:
+        limits = entry.limits
+        if len(head) > limits.max_header_bytes:
+            raise _too_large(head, limits)
+        request = entry.parser.parse(head, limits.max_header_count)
+        if len(request.request_target) > limits.max_target_bytes:
             raise BadMessageError("request target too long", 414, "target_size")
         self._in_head = False
         self._served += 1
-        if exchange.close or entry.closing or 0 < tuning.max_requests_per_connection <= self._served:
+        if request.close or entry.closing or 0 < limits.max_requests_per_connection <= self._served:
             self._close = True
-        exchange.connection = self
-        exchange.client = self.client
-        exchange.started = monotonic()  # the loop's clock, but that one stands still within a turn
-        exchange.target = target = parse_target(exchange.method, request_target)
-        authority = exchange.host_header or b""
+        started = monotonic()  # the loop's clock, but that one stands still within a turn
+        target = parse_target(request.method, request.request_target)
+        authority = request.host_header or b""
         if target.authority is not None:
             # RFC 9112 section 3.2.2: Host must repeat the URL's authority; it is what routes and guards go by.
-            if authority.lower() != target.authority.lower() and exchange.host_header is not None:
+            if authority.lower() != target.authority.lower() and request.host_header is not None:
                 raise BadMessageError("Host differs from the absolute URL")
             authority = target.authority
-        exchange.authority = authority
-        exchange.host = split_host(authority)
-        if tuning.write_timeout is not None and self._watch is not None:
-            self._watch.expect(exchange.started + tuning.write_timeout)
-        if exchange.length:
-            self._open_body(exchange)
+        exchange = Http1Exchange(self, request, target, split_host(authority), authority, started)
+        if limits.write_timeout is not None and self._watch is not None:
+            self._watch.expect(started + limits.write_timeout)
+        if request.length:
+            self._open_body(exchange, request.length)
         return exchange
 
-    def _open_body(self, exchange: Http1Exchange) -> None:
-        tuning = self._entry.tuning
-        if tuning.max_body_bytes and exchange.length > tuning.max_body_bytes:
+    def _open_body(self, exchange: Http1Exchange, length: int) -> None:
+        limits = self._entry.limits
+        if limits.max_body_bytes and length > limits.max_body_bytes:
             raise BadMessageError("request body too large", 413, "body_size")
-        self._decoder = LengthDecoder(exchange.length) if exchange.length > 0 else ChunkedDecoder()
-        self._body = exchange.body = RequestBody(self, exchange.length)
+        self._decoder = LengthDecoder(length) if length > 0 else ChunkedDecoder()
+        self._body = exchange.body = RequestBody(self, length)
         self._paused_for = 0.0
         self._paused_at = None
-        if tuning.read_timeout is not None and self._watch is not None:
-            self._watch.expect(exchange.started + tuning.read_timeout)
+        if limits.read_timeout is not None and self._watch is not None:
+            self._watch.expect(exchange.started + limits.read_timeout)
 
     def _incomplete(self, data: bytes) -> None:
         """Keep a head whose end has not come, unless it can't become one any more."""
-        tuning = self._entry.tuning
+        limits = self._entry.limits
         first = data.find(b"\n")
-        if len(data) > tuning.max_header_bytes or (first < 0 and len(data) > tuning.max_target_bytes + 64):
-            self._refuse(_too_large(data, tuning))
+        if len(data) > limits.max_header_bytes or (first < 0 and len(data) > limits.max_target_bytes + 64):
+            self._refuse(_too_large(data, limits))
         elif first >= 0 and data.count(b"\n") != data.count(b"\r\n"):
             self._refuse(BadMessageError("bare LF in the head"))
         elif first < 0 and not data[:1].isalpha() and data != b"\r":
@@ -281,7 +277,7 @@ class ServerConnection(asyncio.Protocol):
         else:
             if not self._in_head and self._watch is not None:
                 self._in_head = True
-                self._deadline = min(self._deadline, self._after(tuning.read_header_timeout))
+                self._deadline = min(self._deadline, self._after(limits.read_header_timeout))
                 self._watch.expect(self._deadline)
             self._buffer = data
 
@@ -295,7 +291,7 @@ class ServerConnection(asyncio.Protocol):
         except BadMessageError as error:
             self._break_request(error)
             return
-        limit = self._entry.tuning.max_body_bytes
+        limit = self._entry.limits.max_body_bytes
         if limit and body.received + len(piece) > limit:
             self._break_request(BadMessageError("request body too large", 413, "body_size"))
         elif decoder.done:
@@ -348,7 +344,7 @@ class ServerConnection(asyncio.Protocol):
                     self._watch.expect(self._deadline)
                 return
         self._exchange = None
-        self._deadline = self._after(self._entry.tuning.idle_timeout)
+        self._deadline = self._after(self._entry.limits.idle_timeout)
         if self._watch is not None:
             self._watch.expect(self._deadline)
         if self._close:
@@ -369,8 +365,8 @@ class ServerConnection(asyncio.Protocol):
 
     def _is_far_ahead(self) -> bool:
         """Whether the client has sent ahead all that is read before an answer: `max_pipelined` heads, or a full one."""
-        tuning, buffer = self._entry.tuning, self._buffer
-        return len(buffer) > tuning.max_header_bytes or buffer.count(_END) >= tuning.max_pipelined
+        limits, buffer = self._entry.limits, self._buffer
+        return len(buffer) > limits.max_header_bytes or buffer.count(_END) >= limits.max_pipelined
 
     def _is_serving(self) -> bool:
         return self._exchange is not None
@@ -400,7 +396,7 @@ class ServerConnection(asyncio.Protocol):
             send_reset(self.transport)
         else:
             self.transport.close()
-            self._deadline = self._after(self._entry.tuning.idle_timeout)
+            self._deadline = self._after(self._entry.limits.idle_timeout)
 
     def _long_rest(self, decoder: Decoder) -> bool:
         return not isinstance(decoder, LengthDecoder) or decoder.left > DRAIN_BYTES
@@ -501,7 +497,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _check_answer(self, now: float, exchange: Http1Exchange) -> float:
         """`write_timeout`: the whole answer, counted from the request's head."""
-        limit = self._entry.tuning.write_timeout
+        limit = self._entry.limits.write_timeout
         if limit is None:
             return NEVER
         if now < exchange.started + limit:
@@ -512,28 +508,28 @@ class ServerConnection(asyncio.Protocol):
 
     def _check_body(self, now: float, exchange: Http1Exchange) -> float:
         """`read_timeout` for the whole request, `min_body_rate` while prox itself reads."""
-        tuning = self._entry.tuning
+        limits = self._entry.limits
         due = NEVER
         if self._decoder is not None and self._body is not None:
-            if tuning.read_timeout is not None:
-                due = exchange.started + tuning.read_timeout
-            if tuning.min_body_rate and self._paused_at is None and not exchange.streams:
-                allowed = max(BODY_GRACE, self._body.received / tuning.min_body_rate)
+            if limits.read_timeout is not None:
+                due = exchange.started + limits.read_timeout
+            if limits.min_body_rate and self._paused_at is None and not exchange.streams:
+                allowed = max(BODY_GRACE, self._body.received / limits.min_body_rate)
                 due = min(due, exchange.started + self._paused_for + allowed)
             if now >= due:
                 self._break_request(BadMessageError("the body came too slowly", 408, "deadline_body"))
                 return self._deadline
-        if tuning.write_timeout is not None:
-            limit = exchange.started + tuning.write_timeout
+        if limits.write_timeout is not None:
+            limit = exchange.started + limits.write_timeout
             if now >= limit:
                 return self._check_answer(now, exchange)
             due = min(due, limit)
         return due
 
 
-def _too_large(data: bytes, tuning: Tuning) -> BadMessageError:
+def _too_large(data: bytes, limits: Limits) -> BadMessageError:
     """Which limit the head goes over that `data` begins."""
     line = data.find(b"\n")
-    if (len(data) if line < 0 else line) > tuning.max_target_bytes + 64:
+    if (len(data) if line < 0 else line) > limits.max_target_bytes + 64:
         return BadMessageError("request target too long", 414, "target_size")
     return BadMessageError("request head too large", 431, "header_size")

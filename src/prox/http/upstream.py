@@ -7,7 +7,7 @@ A connection is used again only when both messages were whole, the upstream keep
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from prox.flow import Completion
 
@@ -21,13 +21,13 @@ from .watch import NEVER, Watch
 if TYPE_CHECKING:
     from .pool import Origin
 
-WRITE_BUFFER = 256 * 1024
-_MAX_HEAD = 256 * 1024
-_MAX_INTERIM = 32
-_JOIN_LIMIT = 16 * 1024
-_END = b"\r\n\r\n"
+WRITE_BUFFER: Final = 256 * 1024
+_MAX_HEAD: Final = 256 * 1024
+_MAX_INTERIM: Final = 32
+_JOIN_LIMIT: Final = 16 * 1024
+_END: Final = b"\r\n\r\n"
 
-_parser = ResponseParser()
+_parser: Final = ResponseParser()
 
 
 class Receiver(Protocol):
@@ -43,8 +43,8 @@ class Receiver(Protocol):
         """No byte of the body came with the head: what has come must not wait for it."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection.
+class UpstreamConnection:
+    """One connection, an asyncio.Protocol (not by name, see ServerConnection).
 
     Attributes:
         finished: set when the exchange on this connection is over, whatever its end.
@@ -58,6 +58,9 @@ class UpstreamConnection(asyncio.Protocol):
         "_chunked",
         "_deadline",
         "_decoder",
+        "_head_timeout",
+        "_idle",
+        "_idle_timeout",
         "_interims",
         "_keep",
         "_loop",
@@ -79,6 +82,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
+        self._idle = origin.idle
+        self._head_timeout = origin.settings.response_header_timeout
+        self._idle_timeout = origin.settings.idle_timeout
         self._loop = asyncio.get_running_loop()
         self._watch: Watch | None = None
         self._deadline = NEVER
@@ -104,9 +110,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request that has no body; `finished` tells when its answer is over."""
         self._open(method, receiver)
         self._sent = True
-        timeout = self._origin.settings.response_header_timeout
-        if timeout is not None:
-            self._expect(timeout)
+        if self._head_timeout is not None:
+            self._expect(self._head_timeout)
         self.transport.write(head)
 
     def upload(self, head: bytes, method: str, receiver: Receiver, body: Source, *, chunked: bool) -> None:
@@ -138,7 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._put(data)
         self._body = None
         self._sent = True
-        timeout = self._origin.settings.response_header_timeout
+        timeout = self._head_timeout
         if self._sink is None and timeout is not None:
             self._expect(timeout)
 
@@ -316,10 +321,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._keep and self._sent and not self.transport.is_closing():
             if self._paused:
                 self.resume()  # who paused it no longer has a say
-            timeout = self._origin.settings.idle_timeout
-            if timeout is not None:
-                self._expect(timeout)
-            self._origin.put(self)
+            if self._idle_timeout is not None:
+                self._expect(self._idle_timeout)
+            self._idle.put(self)
             return
         body, self._body = self._body, None
         self._close()

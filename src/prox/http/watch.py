@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 _LONGEST_SLEEP = 10.0
 """Seconds until the timer looks again although nothing is due: deadlines no shorter than this need no `expect`."""

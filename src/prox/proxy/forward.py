@@ -8,6 +8,7 @@ plugin rewrote them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from prox.http.codec import fields
 from prox.http.codec.target import encode_path
@@ -49,7 +50,7 @@ class HeadBuilder:
         if prefix or routed.path or routed.strip_query:
             target = self._target(routed, prefix)
         host = self._host or host
-        plain = exchange.plain
+        plain = exchange.head.plain
         fixed = self._fixed
         tells_client = self._tells_client
         own: frozenset[bytes] = frozenset()
@@ -62,8 +63,8 @@ class HeadBuilder:
             replaced |= own
             if b"host" in own:
                 host = next(value for name, value in routed.headers if name.lower() == b"host")
-        if exchange.dropped:
-            plain = exchange.plain_without(exchange.dropped)
+        if exchange.head.dropped:
+            plain = exchange.head.plain_without(exchange.head.dropped)
         theirs = routed.route.own_headers
         if theirs:  # only plugins set them, so not the action either
             replaced |= theirs
@@ -76,7 +77,7 @@ class HeadBuilder:
             self._frame(parts, exchange.body.length, exchange.expects_continue)
         elif exchange.method not in _WITHOUT_CONTENT and _says_length(exchange):
             parts.append(b"\r\nContent-Length: 0")
-        if tells_client and not trusted and not exchange.forwarded_for:
+        if tells_client and not trusted and not exchange.head.forwarded_for:
             parts += (exchange.client.forwarded, b"\r\nX-Forwarded-Host: ", exchange.authority)
         else:
             parts += self._forwarded(routed, own | self._replaced, trusted=trusted)
@@ -110,7 +111,7 @@ class HeadBuilder:
         """The three lines where X-Forwarded-For goes on, another sets one of them, or a trusted proxy has."""
         exchange = routed.exchange
         client = exchange.client
-        chain = exchange.forwarded_for
+        chain = exchange.head.forwarded_for
         ip = client.ip.encode()
         values = {
             b"X-Forwarded-For": chain + b", " + ip if chain and ip else chain or ip or b"unknown",
@@ -118,7 +119,7 @@ class HeadBuilder:
             b"X-Forwarded-Proto": client.scheme,
         }
         if trusted:
-            for name, value in reversed(exchange.headers):
+            for name, value in reversed(exchange.head.headers):
                 if fields.kind(name) == fields.FORWARDED_OTHER:
                     values[
                         b"X-Forwarded-Host" if name.lower().endswith(b"host") else b"X-Forwarded-Proto"
@@ -128,8 +129,8 @@ class HeadBuilder:
 
 def _says_length(exchange: Exchange) -> bool:
     """Whether the client says that its request has no content: some servers ask for it (RFC 9110 section 8.6)."""
-    return any(fields.kind(name) == fields.CONTENT_LENGTH for name, _ in exchange.headers)
+    return any(fields.kind(name) == fields.CONTENT_LENGTH for name, _ in exchange.head.headers)
 
 
-_FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
-_WITHOUT_CONTENT = frozenset({"GET", "HEAD"})
+_FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
+_WITHOUT_CONTENT: Final = frozenset({"GET", "HEAD"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from prox.flow import Completion, Flow
 from prox.http.codec.fields import Headers
@@ -12,7 +12,7 @@ from prox.http.exchange import Answer, Exchange
 from prox.http.streams import Source
 from prox.plugin import HookError, RequestNotEncodable
 
-_BODILESS = frozenset({204, 304})
+_BODILESS: Final = frozenset({204, 304})
 
 Decide = Callable[[int, Headers], Coroutine[Any, Any, tuple[int, Headers]]]
 """Given status and headers of an answer, those that the client gets; an error of the host refuses the answer."""

@@ -5,25 +5,27 @@ from __future__ import annotations
 import logging
 import re
 from functools import lru_cache
+from typing import Final
 
 from prox.http.body import RequestBody
 from prox.http.codec import fields
 from prox.http.codec.fields import Headers
+from prox.http.codec.request import RequestHead
 from prox.http.exchange import Exchange
 from prox.remembered import remembered
 from prox.wire import AuthorizeResult, RequestInfo, ResponseModResult, UpstreamResponseInfo
 
 from .route import Routed
 
-_log = logging.getLogger("prox.proxy")
+_log: Final = logging.getLogger("prox.proxy")
 
-_limited: set[str] = set()
+_limited: Final[set[str]] = set()
 """Routes on which a limit of speed that has no effect was reported already."""
 
-BODY_SHOWN = 64 * 1024
+BODY_SHOWN: Final = 64 * 1024
 """Bytes of a body that on_request sees."""
 
-_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
 @remembered(4096)
@@ -50,8 +52,8 @@ def first_values(headers: Headers, hidden: frozenset[bytes] = frozenset()) -> di
     return shown
 
 
-_split_lines = re.compile(r"\r\n([^:]+):[ \t]*").split
-_MANY = 16 * 1024
+_split_lines: Final = re.compile(r"\r\n([^:]+):[ \t]*").split
+_MANY: Final = 16 * 1024
 """Characters of a request's headers above which their names are not remembered."""
 
 
@@ -62,27 +64,27 @@ def _canonical_names(names: tuple[str, ...]) -> tuple[str, ...] | None:
     return canonical if len(set(canonical)) == len(canonical) else None
 
 
-def shown_headers(exchange: Exchange, hidden: frozenset[bytes]) -> dict[str, str]:
+def shown_headers(head: RequestHead, hidden: frozenset[bytes]) -> dict[str, str]:
     """`first_values` of a request's headers, read in one go from the block of bytes that they are, where they can."""
-    plain = fields.without(exchange.plain, hidden) if hidden else exchange.plain
+    plain = fields.without(head.plain, hidden) if hidden else head.plain
     try:
         text = plain.decode()
     except UnicodeDecodeError:
-        return first_values(exchange.headers, hidden)
+        return first_values(head.headers, hidden)
     if " \r" in text or "\t\r" in text or text[-1:] in _BLANKS or len(text) > _MANY:
-        return first_values(exchange.headers, hidden)
+        return first_values(head.headers, hidden)
     pieces = _split_lines(text)
     names = _canonical_names(tuple(pieces[1::2]))
     if names is None:
-        return first_values(exchange.headers, hidden)
+        return first_values(head.headers, hidden)
     shown = dict(zip(names, pieces[2::2]))  # noqa: B905 - a value each: `strict` would only cost
-    special = exchange.special
+    special = head.special
     if len(special) > 1 or (special and fields.kind(special[0][0]) != fields.HOST):
         shown.update(first_values(special, hidden))  # names of the one are never names of the other
     return shown
 
 
-_BLANKS = frozenset({" ", "\t"})
+_BLANKS: Final = frozenset({" ", "\t"})
 
 
 def request_info(routed: Routed, shown_body: bytes) -> RequestInfo:
@@ -101,7 +103,7 @@ def request_info(routed: Routed, shown_body: bytes) -> RequestInfo:
         proto=exchange.protocol,
         remote_addr=routed.client_address,
         content_length=0 if body is None else body.length,
-        headers=shown_headers(exchange, routed.route.own_headers),
+        headers=shown_headers(exchange.head, routed.route.own_headers),
         body=shown_body,
         match_domain=match.match_domain,
         match_glob=match.match_glob,

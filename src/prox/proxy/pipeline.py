@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Final
 
 from prox.http.codec.errors import BadMessageError
 from prox.http.codec.fields import Headers
@@ -27,7 +28,7 @@ from .client import ClientAddresses, Network
 from .held import HeldAnswer
 from .route import Route, Routed
 
-_log = logging.getLogger("prox.proxy")
+_log: Final = logging.getLogger("prox.proxy")
 
 
 class Pipeline:
@@ -115,7 +116,7 @@ class Pipeline:
         if self._unrouted_log is not None:
             record = self._record(exchange, seconds)
             record.service = self._service
-            record.client_ip = self._addresses.of(exchange.client, exchange.forwarded_for)[0]
+            record.client_ip = self._addresses.of(exchange.client, exchange.head.forwarded_for)[0]
             self._unrouted_log.write(record)
 
     # Hooks.
@@ -238,7 +239,9 @@ class Pipeline:
 
     def _tell_client(self, routed: Routed) -> None:
         exchange = routed.exchange
-        routed.client_ip, routed.client_address = self._addresses.of(exchange.client, exchange.forwarded_for)
+        routed.client_ip, routed.client_address = self._addresses.of(
+            exchange.client, exchange.head.forwarded_for
+        )
 
     # The end.
 
@@ -278,7 +281,7 @@ class Pipeline:
             bytes_in=0 if exchange.body is None else exchange.body.received,
             bytes_out=exchange.bytes_out,
             client_ip="",
-            user_agent=_user_agent(exchange.headers),
+            user_agent=_user_agent(exchange.head.headers),
             target="",
             reason=exchange.reason,
         )
@@ -296,8 +299,8 @@ class Pipeline:
         )
 
 
-_ALLOWED = "allowed"
-_FALLBACK = "fallback"
+_ALLOWED: Final = "allowed"
+_FALLBACK: Final = "fallback"
 
 
 def _user_agent(headers: Headers) -> str:

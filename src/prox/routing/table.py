@@ -88,8 +88,10 @@ class Match(Generic[T]):
         """The first capture, by which grouped targets are chosen."""
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
-        return f"Match({fields})"
+        return (
+            f"Match(index={self.index}, match_path={self.match_path!r}, match_domain={self.match_domain!r}, "
+            f"match_glob={self.match_glob!r}, prefix={self.prefix!r}, key={self.key!r})"
+        )
 
 
 class _Candidate(Generic[T]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prox.http.codec.errors import BadMessageError
-from prox.http.codec.request import RequestHead, RequestParser
+from prox.http.codec.request import RequestParser
 from prox.http.codec.response import ResponseParser
 
 DIGITS = frozenset(b"0123456789")
@@ -95,7 +95,7 @@ def taken(template: bytes, parse: object) -> set[int]:
     ("template", "allowed"), [row[1:] for row in REQUESTS], ids=[row[0] for row in REQUESTS]
 )
 def test_bytes_of_a_request(template: bytes, allowed: frozenset[int] | bytes) -> None:
-    parser = RequestParser(RequestHead)
+    parser = RequestParser()
     assert taken(template, parser.parse) == set(allowed)
 
 

@@ -15,7 +15,7 @@ def head(*lines: str, line: str = "GET / HTTP/1.1", host: str | None = "Host: a"
 
 
 def parse(data: bytes, max_headers: int = 100) -> RequestHead:
-    return RequestParser(RequestHead).parse(data, max_headers)
+    return RequestParser().parse(data, max_headers)
 
 
 def test_a_request() -> None:
@@ -322,7 +322,7 @@ HEADS = [
 ]
 
 
-def outcome(parser: RequestParser[RequestHead], data: bytes) -> object:
+def outcome(parser: RequestParser, data: bytes) -> object:
     try:
         found = parser.parse(data)
     except BadMessageError as error:
@@ -333,9 +333,9 @@ def outcome(parser: RequestParser[RequestHead], data: bytes) -> object:
 @given(st.lists(st.sampled_from(HEADS), min_size=2, max_size=5))
 def test_a_parser_remembers_nothing_of_earlier_heads(heads: list[bytes]) -> None:
     """One parser serves all connections: what one client sent must not change what another's request means."""
-    shared = RequestParser(RequestHead)
+    shared = RequestParser()
     for data in heads:
-        assert outcome(shared, data) == outcome(RequestParser(RequestHead), data)
+        assert outcome(shared, data) == outcome(RequestParser(), data)
 
 
 @given(st.integers(min_value=0, max_value=len(HEADS) - 1), st.integers(min_value=0), st.integers(0, 255))
@@ -345,7 +345,7 @@ def test_a_changed_byte_is_read_or_refused(number: int, place: int, value: int) 
     data[place % len(data)] = value
     if data.find(b"\r\n\r\n") != len(data) - 4:
         return
-    parser = RequestParser(RequestHead)
+    parser = RequestParser()
     try:
         found = parser.parse(bytes(data))
     except BadMessageError:
@@ -357,7 +357,7 @@ def test_a_changed_byte_is_read_or_refused(number: int, place: int, value: int) 
 
 
 def test_heads_that_are_long_are_not_remembered() -> None:
-    parser = RequestParser(RequestHead)
+    parser = RequestParser()
     kept = request_module._interpret.cache_info().currsize
     for number in range(20):
         value = b"%d" % number * 6000

@@ -8,21 +8,27 @@ requests are smuggled. Trailer fields are checked and dropped: none is ever merg
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Final, Protocol
 
 from .errors import BadMessageError
 
-_MAX_CHUNK_LINE = 4096
-_MAX_TRAILERS = 16384
+_MAX_CHUNK_LINE: Final = 4096
+_MAX_TRAILERS: Final = 16384
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-_CHUNK_LINE = re.compile(
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,15})(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*"
 )
-_TRAILER_LINE = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
+_TRAILER_LINE: Final = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
 
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+# What a chunked body's decoder expects next.
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILERS: Final = 3
 
 
 class Decoder(Protocol):
@@ -95,13 +101,10 @@ class ChunkedDecoder:
 
     __slots__ = ("_buffer", "_left", "_state", "_trailer_bytes", "done", "rest")
 
-    # States: what comes next.
-    _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
-
     def __init__(self) -> None:
         self._buffer = b""
         self._left = 0
-        self._state = self._SIZE
+        self._state = _SIZE
         self._trailer_bytes = 0
         self.done = False
         self.rest = b""
@@ -115,20 +118,20 @@ class ChunkedDecoder:
         position = 0
         size = len(data)
         while position < size and not self.done:
-            if self._state == self._DATA:
+            if self._state == _DATA:
                 piece = data[position : position + self._left]
                 pieces.append(piece)
                 position += len(piece)
                 self._left -= len(piece)
                 if not self._left:
-                    self._state = self._DATA_END
-            elif self._state == self._DATA_END:
+                    self._state = _DATA_END
+            elif self._state == _DATA_END:
                 if not b"\r\n".startswith(data[position : position + 2]):
                     raise BadMessageError("chunk data without its CRLF")
                 if size - position < 2:
                     break
                 position += 2
-                self._state = self._SIZE
+                self._state = _SIZE
             else:
                 end = data.find(b"\n", position)
                 if end < 0:
@@ -151,19 +154,19 @@ class ChunkedDecoder:
 
     def _check_partial(self, data: bytes, position: int) -> None:
         size = len(data) - position
-        if self._state == self._SIZE:
+        if self._state == _SIZE:
             if size > _MAX_CHUNK_LINE:
                 raise BadMessageError("chunk line too long")
         elif size > _MAX_TRAILERS - self._trailer_bytes:
             raise BadMessageError("trailers too long", 431, "header_size")
 
     def _line(self, line: bytes) -> None:
-        if self._state == self._SIZE:
+        if self._state == _SIZE:
             match = _CHUNK_LINE.fullmatch(line) if len(line) <= _MAX_CHUNK_LINE else None
             if match is None:
                 raise BadMessageError("malformed chunk size")
             self._left = int(match[1], 16)
-            self._state = self._DATA if self._left else self._TRAILERS
+            self._state = _DATA if self._left else _TRAILERS
             return
         if not line:
             self.done = True

@@ -8,21 +8,21 @@ nothing between messages and one parser serves all connections of a process.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Generic, NoReturn, TypeVar
+from typing import Final, NoReturn
 
 import httptools
 
 from . import fields
 from .errors import BadMessageError
+from .fields import Headers
 from .target import HOST_PATTERN
 
-CHUNKED = -1
+CHUNKED: Final = -1
 """The `length` of a body whose end is marked by its last chunk."""
 
 # The IANA method registry, as far as httptools reads it; CONNECT is read and answered by the connection.
-METHODS: dict[bytes, str] = {
+METHODS: Final[dict[bytes, str]] = {
     name.encode(): name
     for name in [
         "GET",
@@ -57,9 +57,24 @@ METHODS: dict[bytes, str] = {
     ]
 }
 
-_MAX_REMEMBERED = 4096
+_MAX_REMEMBERED: Final = 4096
 
-_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+
+
+class _Meaning:
+    """What the special fields of a request say; shared by requests that say the same."""
+
+    __slots__ = ("close", "dropped", "expects_continue", "forwarded_for", "has_length", "host", "length")
+
+    def __init__(self, minor: int) -> None:
+        self.host: bytes | None = None
+        self.length = 0
+        self.has_length = False
+        self.close = minor == 0
+        self.expects_continue = False
+        self.dropped: frozenset[bytes] = frozenset()
+        self.forwarded_for = b""
 
 
 class RequestHead(fields.Fields):
@@ -78,30 +93,45 @@ class RequestHead(fields.Fields):
         forwarded_for: the X-Forwarded-For values, joined.
     """
 
-    method: str
-    request_target: bytes
-    minor: int
-    host_header: bytes | None = None
-    length: int = 0
-    has_length: bool = False
-    close: bool = False
-    expects_continue: bool = False
-    dropped: frozenset[bytes] = frozenset()
-    forwarded_for: bytes = b""
+    __slots__ = (
+        "close",
+        "dropped",
+        "expects_continue",
+        "forwarded_for",
+        "has_length",
+        "host_header",
+        "length",
+        "method",
+        "minor",
+        "request_target",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        request_target: bytes,
+        minor: int,
+        plain: bytes,
+        special: Headers,
+        meaning: _Meaning,
+    ) -> None:
+        super().__init__(plain, special)
+        self.method = method
+        self.request_target = request_target
+        self.minor = minor
+        self.host_header = meaning.host
+        self.length = meaning.length
+        self.has_length = meaning.has_length
+        self.close = meaning.close
+        self.expects_continue = meaning.expects_continue
+        self.dropped = meaning.dropped
+        self.forwarded_for = meaning.forwarded_for
 
 
-Head = TypeVar("Head", bound=RequestHead)
+class RequestParser:
+    """Reads whole request heads, one after the other."""
 
-
-class RequestParser(Generic[Head]):
-    """Reads whole request heads, one after the other.
-
-    Args:
-        make: makes the object that a head's attributes are set on, so that a connection's exchange is its own head.
-    """
-
-    def __init__(self, make: Callable[[], Head]) -> None:
-        self._make = make
+    def __init__(self) -> None:
         self._complete = False
         self._parser: httptools.HttpRequestParser
         self._renew()
@@ -110,13 +140,12 @@ class RequestParser(Generic[Head]):
         """Called by httptools."""
         self._complete = True
 
-    def parse(self, head: bytes, max_headers: int = 100) -> Head:
+    def parse(self, head: bytes, max_headers: int = 100) -> RequestHead:
         """Read one head, from its request line to its empty line.
 
         Raises:
             BadMessageError: with the status that the client deserves.
         """
-        request = self._make()
         self._complete = False
         try:
             self._parser.feed_data(head)
@@ -124,29 +153,23 @@ class RequestParser(Generic[Head]):
             self._renew()
         except httptools.HttpParserError as error:
             self._renew()
-            _request_line(request, head[: head.find(b"\r\n")])  # may know better
+            _request_line(head[: head.find(b"\r\n")])  # may know better
             if _has_unknown_coding(head):
                 raise BadMessageError("transfer coding not implemented", 501, "transfer_coding") from None
             raise BadMessageError(f"malformed request: {error}") from None
         try:
-            _request_line(request, fields.split_request(head, request))
+            line, plain, special = fields.split_request(head)
+            method, target, minor = _request_line(line)
             interpret = _interpret if len(head) <= _MAX_REMEMBERED else _interpret.__wrapped__
-            meaning = interpret(tuple(request.special), request.minor)
+            meaning = interpret(tuple(special), minor)
             if not self._complete:
                 _refuse("malformed request head")
-            if head.count(b"\r\n") - 2 > max_headers:
+            if head.count(b"\n") - 2 > max_headers:
                 _refuse("too many headers", 431, "header_count")
         except BadMessageError:
             self._renew()
             raise
-        request.host_header = meaning.host
-        request.close = meaning.close
-        if not meaning.usual:
-            request.length = meaning.length
-            request.has_length = meaning.has_length
-            request.expects_continue = meaning.expects_continue
-            request.dropped = meaning.dropped
-            request.forwarded_for = meaning.forwarded_for
+        request = RequestHead(method, target, minor, plain, special, meaning)
         if request.length or request.close:
             # The parser waits for a body that our own decoder reads, or takes no more after the last message of a
             # connection: the next head needs a new one.
@@ -161,16 +184,16 @@ def _refuse(message: str, status: int = 400, reason: str = "malformed") -> NoRet
     raise BadMessageError(message, status, reason)
 
 
-def _request_line(request: RequestHead, line: bytes) -> None:
-    """Method, target and version; one space between them and no other (RFC 9112 section 3)."""
+def _request_line(line: bytes) -> tuple[str, bytes, int]:
+    """Method, target and minor version; one space between them and no other (RFC 9112 section 3)."""
     try:
         method, target, version = line.split(b" ")
     except ValueError:
         raise BadMessageError("malformed request line") from None
     if version == b"HTTP/1.1":
-        request.minor = 1
+        minor = 1
     elif version == b"HTTP/1.0":
-        request.minor = 0
+        minor = 0
     elif _VERSION.fullmatch(version):
         raise BadMessageError("HTTP version not supported", 505, "version")
     else:
@@ -182,33 +205,7 @@ def _request_line(request: RequestHead, line: bytes) -> None:
         if not fields.is_token(method):
             raise BadMessageError("malformed method")
         raise BadMessageError("method not implemented", 501, "unknown_method")
-    request.method = name
-    request.request_target = target
-
-
-class _Meaning:
-    """What the special fields of a request say; shared by requests that say the same."""
-
-    __slots__ = (
-        "close",
-        "dropped",
-        "expects_continue",
-        "forwarded_for",
-        "has_length",
-        "host",
-        "length",
-        "usual",
-    )
-
-    def __init__(self, minor: int) -> None:
-        self.host: bytes | None = None
-        self.length = 0
-        self.has_length = False
-        self.close = minor == 0
-        self.expects_continue = False
-        self.dropped: frozenset[bytes] = frozenset()
-        self.forwarded_for = b""
-        self.usual = True
+    return name, target, minor
 
 
 @lru_cache(maxsize=1024)
@@ -247,8 +244,6 @@ def _interpret(special: tuple[tuple[bytes, bytes], ...], minor: int) -> _Meaning
         meaning.close = True
     elif minor == 0 and b"keep-alive" in connection:
         meaning.close = False
-    framed = meaning.has_length or meaning.length
-    meaning.usual = not (framed or meaning.expects_continue or meaning.dropped or meaning.forwarded_for)
     return meaning
 
 

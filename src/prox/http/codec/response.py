@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 import httptools
 
@@ -12,14 +13,16 @@ from prox.remembered import remembered
 from . import fields
 from .errors import BadMessageError
 
-CHUNKED = -1
-UNTIL_CLOSE = -2
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
 """Values of `length` beside a number of bytes."""
 
-_MAX_HEADERS = 1000
-_MAX_REMEMBERED = 4096
-_BODILESS = frozenset({204, 304})
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_MAX_HEADERS: Final = 1000
+_SHORT_BODY: Final = 1024
+_ANY_BYTES: Final = bytes(_SHORT_BODY)
+_MAX_REMEMBERED: Final = 4096
+_BODILESS: Final = frozenset({204, 304})
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 class ResponseHead(fields.Fields):
@@ -35,13 +38,22 @@ class ResponseHead(fields.Fields):
         dropped: folded names that Connection declared hop-by-hop.
     """
 
-    status: int
-    reason: bytes
-    minor: int
-    length: int
-    content_length: int | None
-    close: bool
-    dropped: frozenset[bytes]
+    __slots__ = ("close", "content_length", "dropped", "length", "minor", "reason", "status")
+
+    def __init__(
+        self,
+        minor: int,
+        status: int,
+        reason: bytes,
+        plain: bytes,
+        special: fields.Headers,
+        meaning: tuple[int, int | None, bool, frozenset[bytes]],
+    ) -> None:
+        super().__init__(plain, special)
+        self.minor = minor
+        self.status = status
+        self.reason = reason
+        self.length, self.content_length, self.close, self.dropped = meaning
 
 
 class ResponseParser:
@@ -49,6 +61,7 @@ class ResponseParser:
 
     def __init__(self) -> None:
         self._complete = False
+        self._parser: httptools.HttpResponseParser | None = None
 
     def on_headers_complete(self) -> None:
         """Called by httptools."""
@@ -60,29 +73,30 @@ class ResponseParser:
         Raises:
             BadMessageError: for anything that RFC 9112 does not allow.
         """
-        response = ResponseHead()
         self._complete = False
+        parser, self._parser = self._parser or httptools.HttpResponseParser(self), None
         try:
-            # A new one each time: the last one may still wait for a body, which our own decoder read.
-            httptools.HttpResponseParser(self).feed_data(head)
+            parser.feed_data(head)
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
             raise BadMessageError(f"malformed answer: {error}") from None
         if not self._complete:
             raise BadMessageError("malformed response head")
-        if head.count(b"\r\n") - 2 > _MAX_HEADERS:
+        if len(head) > 4 * _MAX_HEADERS and head.count(b"\n") - 2 > _MAX_HEADERS:
             raise BadMessageError("too many headers in the answer")
-        response.minor, status, response.reason = _status_line(fields.split_response(head, response))
-        response.status = status
+        line, plain, special = fields.split_response(head)
+        minor, status, reason = _status_line(line)
         interpret = _interpret if len(head) <= _MAX_REMEMBERED else _interpret.__wrapped__
-        meaning = interpret(tuple(response.special), response.minor)
-        length, response.content_length, response.close, response.dropped = meaning
+        response = ResponseHead(minor, status, reason, plain, special, interpret(tuple(special), minor))
         if method == "HEAD" or status < 200 or status in _BODILESS:
-            length = 0
-        elif length == UNTIL_CLOSE:
+            response.length = 0
+        elif response.length == UNTIL_CLOSE:
             response.close = True
-        response.length = length
+        elif 0 < response.length <= _SHORT_BODY and not response.close:
+            # The parser waits for the body, which our own decoder reads. Bytes in its place cost less than a new parser.
+            parser.feed_data(_ANY_BYTES[: response.length])
+            self._parser = parser
         return response
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from prox.remembered import remembered
@@ -10,10 +11,10 @@ from prox.remembered import remembered
 from .errors import BadMessageError
 
 # uri-host [":" port] of RFC 3986, without percent escapes: no client sends them and no guard expects them.
-_HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+;=-]*)"
-HOST_PATTERN = re.compile(_HOST + rb"(?::[0-9]{0,5})?")
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)")
-_DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
+_HOST: Final = rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+;=-]*)"
+HOST_PATTERN: Final = re.compile(_HOST + rb"(?::[0-9]{0,5})?")
+_ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)")
+_DOT_SEGMENT: Final = re.compile(r"(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
 
 
 class Target:

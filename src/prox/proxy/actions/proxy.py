@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from prox.config.upstreams import Upstream, parse_upstream, render, template_names
 from prox.http.body import RequestBody
@@ -15,16 +16,16 @@ from prox.http.upstream import UpstreamConnection
 from prox.proxy.forward import HeadBuilder
 from prox.proxy.route import Action, Routed
 
-_log = logging.getLogger("prox.proxy")
+_log: Final = logging.getLogger("prox.proxy")
 
-_RETRIED = frozenset({"GET", "HEAD"})
-_MAX_RENDERED = 4096
+_RETRIED: Final = frozenset({"GET", "HEAD"})
+_MAX_RENDERED: Final = 4096
 
 
 class Destination:
     """An upstream that a template became: where to connect, and what its requests say."""
 
-    __slots__ = ("address", "host", "origin", "prefix")
+    __slots__ = ("address", "host", "idle", "origin", "prefix")
 
     def __init__(self, upstream: Upstream, pools: Pools, settings: OriginSettings) -> None:
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
@@ -32,6 +33,7 @@ class Destination:
         self.host = (host if upstream.port == 80 else self.address).encode()
         self.prefix = upstream.prefix.encode()
         self.origin: Origin = pools.origin(upstream.host, upstream.port, settings)
+        self.idle = self.origin.idle
 
 
 class ProxyAction:
@@ -83,9 +85,9 @@ class ProxyAction:
             routed, destination.host, destination.prefix, trusted=self._is_trusted(exchange.client.ip)
         )
         body = exchange.body
-        if self._stream or (body is not None and is_grpc(exchange.headers)):
+        if self._stream or (body is not None and is_grpc(exchange.head.headers)):
             exchange.streams = True
-        connection = destination.origin.take()
+        connection = destination.idle.take()
         fresh = connection is None
         while True:
             if connection is None:

@@ -102,7 +102,7 @@ class ServeAction:
     async def _reply(self, routed: Routed, file: OpenFile, name: str) -> Reply | None:
         """What to send; None where the request has been answered."""
         exchange = routed.exchange
-        asked = _asked(exchange.headers)
+        asked = _asked(exchange.head.headers)
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 THREADS, self._prepare, file, name, exchange.method, asked
