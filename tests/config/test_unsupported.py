@@ -146,7 +146,14 @@ FINE: list[dict[str, Any]] = [
                 "max_concurrency": 1,
                 "env_pass": ["A"],
                 "cwd": "/",
-                "limits": {"memory": 1, "open_files": 1, "cpu_time": 1, "nice": 1, "user": "root", "group": 0},
+                "limits": {
+                    "memory": 1,
+                    "open_files": 1,
+                    "cpu_time": 1,
+                    "nice": 1,
+                    "user": "root",
+                    "group": 0,
+                },
             }
         }
     },

@@ -1,9 +1,9 @@
 """Field lines: which of them a proxy must look at, and what their values may hold.
 
 A head is checked by httptools: no control character, no bare CR or LF, no folded line, no bad name; the tests hold the list
-of what it lets through, byte by byte, so that a new version can't become lenient unseen. Then the lines that mean something to
-a proxy are taken out as (name, value) pairs. All others, nearly all, stay the one block of bytes that they were and go on as
-such: one can only be meant whose colon stands where a name with its first letter would end, so most lines cost a look.
+of what it lets through, byte by byte, so that a new version can't become lenient unseen. Then the lines that mean something
+to a proxy are taken out as (name, value) pairs. All others, nearly all, stay the one block of bytes that they were and go on
+as such: only one can be meant whose colon stands where a name with its first letter would end, so most lines cost a look.
 """
 
 from __future__ import annotations
