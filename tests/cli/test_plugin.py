@@ -263,3 +263,30 @@ def test_checks_that_there_are(capsys: pytest.CaptureFixture[str], guard: str) -
     code, _, err = run(capsys, "check", guard, "--only", "nothing")
     assert code == 2
     assert "there is no check 'nothing'; --list shows them" in err
+
+
+# new
+
+
+def test_a_new_plugin(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "new", "plugins/my-guard")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "plugins/my-guard/my-guard.py: written",
+        "plugins/my-guard/test_my_guard.py: written",
+        "plugins/my-guard/config.json5: written",
+        "",
+        "Try it:",
+        "  cd plugins/my-guard",
+        '  prox plugin call my-guard.py -H "X-Api-Key: k-alice"',
+        "  prox plugin check my-guard.py",
+        "  pytest",
+        "  prox serve",
+    ]
+    code, out, err = run(capsys, "new", "plugins/my-guard", "--language", "go")
+    assert (code, out) == (1, "")
+    assert "not empty" in err
+    assert run(capsys, "new", "x", "-l", "cobol")[0] == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,9 +36,41 @@ def application() -> typer.Typer:
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.command("new")(new)
     app.command("check")(check)
     app.command("call")(call)
     return app
+
+
+class Language(StrEnum):
+    """What `--language` takes."""
+
+    PYTHON = "python"
+    GO = "go"
+
+
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The plugin's name, and its folder.")],
+    language: Annotated[
+        Language, typer.Option("-l", "--language", help="What to write it in.")
+    ] = Language.PYTHON,
+) -> None:
+    """Make a plugin that works, to begin with.
+
+    Exits with 0 when it is made, with 1 when not. Nothing is overwritten.
+    """
+    from prox.authoring.new import NewPluginError, new_plugin
+
+    try:
+        made = new_plugin(name, language)
+    except NewPluginError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    for file in made.files:
+        typer.echo(f"{file}: written")
+    typer.echo("\nTry it:")
+    for step in (f"cd {shlex.quote(str(made.folder))}", *made.steps):
+        typer.echo(f"  {step}")
 
 
 def _list_checks(wanted: bool) -> None:
