@@ -13,7 +13,7 @@ import pytest
 
 from prox.plugin import Binding, HookError, HookRecord, Manager, OnError, PluginSpec
 from prox.wire import ConnInfo, UpstreamResponseInfo
-from support.plugin_host import ALLOW, QUICK, alive, managed, open_files, request, spec, until, write_plugin
+from support.plugin_host import ALLOW, QUICK, alive, managed, request, spec, until, write_plugin
 
 CONN = ConnInfo(route_id="web:0", domain="a.test", remote_addr="192.0.2.1:1")
 ANSWER = UpstreamResponseInfo(status=200, headers={})
@@ -330,32 +330,6 @@ async def test_a_crash_loop_that_says_something_still_backs_off(tmp_path: Path) 
         began = loop.time()
         await until(lambda: manager.states()[0].restarts >= 4)
         assert loop.time() - began >= 0.02 + 0.04 + 0.08 + 0.16 - 0.02
-
-
-async def test_restarts_leave_nothing_behind(tmp_path: Path) -> None:
-    delays = replace(QUICK, restart_first=0.001, restart_most=0.001)
-    body = """
-        from plugin_child import *
-        run(lambda hook, call: os._exit(1), "on_request")
-    """
-    async with managed(bound(spec(tmp_path, body)), delays=delays) as manager:
-
-        async def restart(times: int) -> None:
-            for _ in range(times):
-                await until(lambda: manager.states()[0].state == "ready")
-                with pytest.raises(HookError):
-                    await manager.on_request("web:0", request())
-                await until(lambda: manager.states()[0].state != "ready")
-            await until(lambda: manager.states()[0].state == "ready")
-
-        await restart(2)
-        files, tasks = open_files(), len(asyncio.all_tasks())
-        await restart(10)
-        await until(lambda: open_files() <= files and len(asyncio.all_tasks()) <= tasks)
-        root = manager._runtime.path
-        assert root is not None
-        await until(lambda: sum(1 for _ in root.iterdir()) <= 1)
-        assert manager.states()[0].restarts == 12
 
 
 async def test_a_socket_that_moves_is_followed(tmp_path: Path) -> None:
