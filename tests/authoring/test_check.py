@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -28,7 +29,7 @@ from prox.authoring.check.packing import pack
 
 ROOT = Path(__file__).parents[2]
 FAULTY = Path(__file__).with_name("faulty.py")
-QUICK = Patience(ready=0.4, answer=0.4, eof=0.4, sigterm=0.4, quiet=0.1)
+QUICK = Patience(start=8, ready=1, answer=1, eof=0.6, sigterm=0.6, quiet=0.1)
 """For plugins that fail: nothing that they owe comes later."""
 CALM = Patience(quiet=0.05)
 
@@ -114,7 +115,8 @@ def elsewhere() -> Iterator[Path]:
 
 
 def outcome(name: str, fault: str, elsewhere: Path) -> Outcome:
-    subject = Subject([sys.executable, FAULTY, fault], env={"TMPDIR": str(elsewhere)}, patience=QUICK)
+    patience = replace(QUICK, start=1) if fault == "never answers" else QUICK
+    subject = Subject([sys.executable, FAULTY, fault], env={"TMPDIR": str(elsewhere)}, patience=patience)
     return next(found for found in run(subject, [check(name)]) if found.check.name == name)
 
 

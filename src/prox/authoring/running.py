@@ -93,6 +93,10 @@ class RunningPlugin(ProcessHarness):
         """Wait for its exit; false when that takes longer."""
         return self._exited(seconds)
 
+    def last_words(self) -> str:
+        """Status and stderr of a process that has ended or is about to."""
+        return self._why_ended()
+
     def end(self) -> None:
         """End it at once, whatever it does."""
         if self._process is not None and self._process.returncode is None:

@@ -55,6 +55,13 @@ def broken_off(subject: Subject) -> None:
         with subject.connection() as connection:
             subject.send(connection, data[:cut])
         subject.still_serves(f"a connection that ended after {cut} bytes of a frame")
+        with subject.connection() as connection:
+            subject.send(connection, data[:cut])
+            connection.end()
+            connection.sock.settimeout(subject.patience.quiet)
+            with contextlib.suppress(TimeoutError):  # whether it is closed is asked by the check of that
+                connection.rest()
+    subject.survives("connections that ended within a frame")
 
 
 @group.check("gone-before-answer", "frames")
@@ -64,7 +71,7 @@ def gone_before_answer(subject: Subject) -> None:
     for _ in range(20):
         with subject.connection() as connection:
             subject.send(connection, data)
-    subject.still_serves("connections that were closed before their answer")
+    subject.survives("connections that were closed before their answer")
 
 
 @group.check("end-of-file", "frames")

@@ -87,6 +87,7 @@ def oversize(subject: Subject) -> None:
         with subject.connection() as connection:
             subject.send(connection, struct.pack(">I", size) + bytes(1000))
             subject.still_serves(f"a frame of {size} bytes has begun")
+    subject.survives("frames that are too large")
 
 
 @group.check("garbage", "frames")
@@ -107,6 +108,7 @@ def garbage(subject: Subject) -> None:
         with subject.connection() as connection:
             subject.send(connection, data)
             subject.still_serves(what)
+    subject.survives("frames that can't be decoded")
 
 
 @group.check("unknown-hook", "frames")
@@ -118,6 +120,7 @@ def unknown_hook(subject: Subject) -> None:
         with subject.connection() as connection:
             subject.send(connection, call(number, payload))
             subject.still_serves(f"a call with the hook number {int(number)}")
+    subject.survives("calls of hooks that it does not serve")
 
 
 @group.check("key-order", "frames")

@@ -57,7 +57,7 @@ def request_unknown_route(subject: Subject) -> None:
     subject.need(HookType.ON_REQUEST)
     with subject.connection() as connection:
         subject.send(connection, call(HookType.ON_REQUEST, pack(REQUEST | {"r": "never:9"})))
-        subject.still_serves("a call for a route that it was not told of")
+        subject.survives("a call for a route that it was not told of")
 
 
 @on_response.check("answer", "on-response-result")

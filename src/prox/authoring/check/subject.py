@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
@@ -131,16 +131,14 @@ class Subject:
             plugin.send_bytewise(data)
         else:
             plugin.send(data)
-        if not plugin.until(lambda: len(answers) > before, self.patience.answer):
-            self.failed_to_answer(plugin, data)
-
-    def failed_to_answer(self, plugin: RunningPlugin, line: bytes) -> NoReturn:
-        """Raise why there is no answer to a line."""
+        patience = self.patience.answer if plugin.inbox.lines else self.patience.start
+        if plugin.until(lambda: len(answers) > before, patience):
+            return
         if not plugin.running:
             raise CheckFailedError(ended(plugin))
-        shown = line.decode("utf-8", "replace").rstrip()
+        shown = data.decode("utf-8", "replace").rstrip()
         shown = shown if len(shown) < 300 else f"{shown[:300]}…"
-        raise CheckFailedError(f"no answer within {self.patience.answer:g} s to\n{shown}")
+        raise CheckFailedError(f"no answer within {patience:g} s to\n{shown}")
 
     # Hooks
 
@@ -216,6 +214,12 @@ class Subject:
         except CheckFailedError as error:
             raise CheckFailedError(f"after {after}: {error}") from None
 
+    def survives(self, what: str) -> None:
+        """New connections are served, and the process does not end a moment later either."""
+        self.still_serves(what)
+        if self.plugin.exited(self.patience.quiet):
+            raise CheckFailedError(f"after {what}: {ended(self.plugin)}")
+
     def same_answer(self, send: Callable[[FrameConnection], None], what: str) -> None:
         """What is sent must be answered as the plain call is, unless that is answered differently each time."""
         plain = self.frame()
@@ -241,8 +245,7 @@ class Subject:
 
 def ended(plugin: RunningPlugin) -> str:
     """That a plugin has ended, and its last words."""
-    said = f"; its stderr:\n{plugin.stderr.rstrip()}" if plugin.stderr else ""
-    return f"the plugin has ended with status {plugin.returncode}{said}"
+    return f"the plugin has ended{plugin.last_words()}".rstrip()
 
 
 def configure_line(route_id: str = ROUTE, *, domain: str = "", path: str = "/*") -> bytes:
