@@ -24,6 +24,7 @@ HUNG = """
         if call.get("p") == "/slow": time.sleep(0.2)
         if call.get("p") == "/wrong": return {"yes": True}
         if call.get("p") == "/large": return b"\\x7f\\xff\\xff\\xff"
+        if call.get("p") == "/raise": sys._getframe(1).f_locals["connection"].shutdown(2); return None
         if call.get("p") == "/close": listener.close(); os.unlink(path)
         if call.get("p") == "/hang": time.sleep(60)
         return {"ok": True}
@@ -123,10 +124,11 @@ async def test_calls_in_flight_of_a_hung_process_fail_when_it_is_given_up(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("/slow", "deadline"), ("/wrong", "undecodable"), ("/large", "too_large")]
+    ("path", "kind"),
+    [("/slow", "deadline"), ("/wrong", "undecodable"), ("/large", "too_large"), ("/raise", "closed")],
 )
 async def test_what_is_no_reason(tmp_path: Path, path: str, kind: str) -> None:
-    """Slow answers among others that come, and answers of no use, are no silence."""
+    """Slow answers among others that come, answers of no use and connections that it ends are no silence."""
     async with managed(bound(spec(tmp_path, HUNG)), delays=replace(WATCHFUL, mute_after=0.1)) as manager:
         pid = state(manager).pid
         loop = asyncio.get_running_loop()

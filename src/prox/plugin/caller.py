@@ -43,6 +43,10 @@ _IDLE: Final = 60.0
 """Seconds after which a connection without a call is closed; one stays."""
 
 
+_SIGNS_OF_LIFE: Final = frozenset({ErrorKind.TOO_LARGE, ErrorKind.CLOSED})
+"""Failures that a process must do something for, as one does whose handler raises: it is not mute."""
+
+
 class Caller:
     """Calls the hooks of one plugin process.
 
@@ -54,7 +58,7 @@ class Caller:
         notifications: what waits for on_disconnect, where it shall outlive this caller.
 
     Attributes:
-        failures: calls without an answer since the last that had one.
+        failures: calls that were met with silence since the last that was not.
         failing_since: when the first of them failed, in the loop's time.
     """
 
@@ -203,7 +207,7 @@ class Caller:
         return answer
 
     def _failed(self, error: CallError) -> None:
-        if error.kind is ErrorKind.TOO_LARGE:  # an answer, though of no use
+        if error.kind in _SIGNS_OF_LIFE:
             self.failures = 0
             return
         if not self.failures:
