@@ -20,7 +20,7 @@ from .packing import call, pack
 from .samples import PAYLOADS, ROUTE
 
 _DYING = 0.2
-"""Seconds in which a plugin exits that has lost its connections by that."""
+"""Seconds in which a plugin exits after its connections and pipes were closed by that."""
 _ANSWERED = (HookType.ON_REQUEST, HookType.ON_RESPONSE, HookType.ON_CONNECT)
 
 
@@ -134,8 +134,10 @@ class Subject:
         patience = self.patience.answer if plugin.inbox.lines else self.patience.start
         if plugin.until(lambda: len(answers) > before, patience):
             return
-        if not plugin.running:
+        if plugin.exited(_DYING):
             raise CheckFailedError(ended(plugin))
+        if plugin.inbox.ended:
+            raise CheckFailedError("the plugin has closed its stdout, and runs")
         shown = data.decode("utf-8", "replace").rstrip()
         shown = shown if len(shown) < 300 else f"{shown[:300]}…"
         raise CheckFailedError(f"no answer within {patience:g} s to\n{shown}")
