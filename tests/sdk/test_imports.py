@@ -27,9 +27,10 @@ def site(tmp_path: Path) -> Path:
     return site
 
 
-def test_what_an_import_brings_in(site: Path) -> None:
+@pytest.mark.parametrize("package", ["prox.sdk", "prox.sdk.testing"])
+def test_what_an_import_brings_in(site: Path, package: str) -> None:
     script = (
-        "import sys, json; sys.path.insert(0, sys.argv[1]); import prox.sdk;"
+        f"import sys, json; sys.path.insert(0, sys.argv[1]); import {package};"
         "print(json.dumps([n for n, m in sys.modules.items() if getattr(m, '__file__', None)]))"
     )
     # -I: no environment, no user site; -S: no site-packages
@@ -40,6 +41,9 @@ def test_what_an_import_brings_in(site: Path) -> None:
     assert foreign == {"msgspec", "prox"}
     inside = {name.split(".")[1] for name in json.loads(run.stdout) if name.startswith("prox.")}
     assert inside == {"_version", "wire", "sdk"}
+    assert any(name.startswith("prox.sdk.testing") for name in json.loads(run.stdout)) is (
+        package != "prox.sdk"
+    )
 
 
 async def test_a_plugin_runs_there(site: Path, tmp_path: Path) -> None:
