@@ -66,6 +66,41 @@ def test_no_route_is_asked_about_under_an_id_that_is_to_mean_another() -> None:
     assert life.id_of("b", "w:1") is None  # it is gone
 
 
+def test_an_old_id_that_is_to_mean_another_route_is_not_used_though_the_route_has_a_new_one() -> None:
+    life, _ = begin("c", "y", "b", "a")
+    life.hooks = frozenset({"on_request"})
+    life.configure(told("a", "b", "c"))
+    life.acknowledged("")
+    life.acknowledged("")
+    assert life.key_of("w:2") == "b"  # what it says of w:2 is still read so
+    assert life.id_of("b", "w:2") == "w:1"
+    assert life.id_of("a", "w:3") == "w:3"  # both ids mean it
+    assert life.id_of("a", "w:0") == "w:0"
+    assert life.id_of("c", "w:0") is None
+    life.acknowledged("")
+    assert life.id_of("b", "w:2") == "w:1"
+    assert life.id_of("c", "w:0") == "w:2"
+
+
+def test_an_id_is_sure_when_the_last_line_that_changes_it_is_acknowledged() -> None:
+    """A reload that comes before the one before it was acknowledged."""
+    life, _ = begin("a")
+    life.configure(told("b", "a"))
+    life.configure(told("c", "b", "a"))
+    assert life.id_of("a", "w:0") is None
+    for known in ("b", "a"):
+        life.acknowledged("")
+        assert life.id_of(known, "w:0") is None
+    assert life.key_of("w:0") == "b"
+    assert life.id_of("a", "w:1") is None
+    life.acknowledged("")
+    assert life.id_of("c", "w:0") == "w:0"
+    life.acknowledged("")
+    assert life.id_of("b", "w:1") == "w:1"
+    life.acknowledged("")
+    assert life.id_of("a", "w:2") == "w:2"
+
+
 def test_the_same_ids_again_interrupt_nothing() -> None:
     life, pipe = begin("a", "b")
     life.era.calls += 1

@@ -91,6 +91,7 @@ class Life:
         self.era = Era()
         self._asked: deque[tuple[str, Hashable]] = deque()
         self._asked_keys: Counter[Hashable] = Counter()
+        self._moving: Counter[str] = Counter()
         self._known: set[Hashable] = set()
         self._held: Mapping[str, Assignment] = {}
         self._ending: set[Era] = set()
@@ -115,20 +116,30 @@ class Life:
             self._answered(self._asked.pop()[1])
         for route in self._held.values():
             self._answered(route.key)
-        renumbers = False
-        for route_id, route in routes.items():
+        for route in routes.values():
             self._asked_keys[route.key] += 1
-            before = self._key_of.get(route_id)
-            if before is not None and before != route.key and self._id_of.get(before) == route_id:
-                del self._id_of[before]
-                renumbers = True
         self._held = routes
+        self._find_moving()
+        renumbers = False
+        for route_id in self._moving:
+            before = self._key_of.get(route_id)
+            if before is not None:
+                renumbers = True
+                if self._id_of.get(before) == route_id:
+                    del self._id_of[before]
         if renumbers and self.era.calls:
             self._ending.add(self.era)
             self.era.ended = self._era_ended
             self.era = Era()
         if not self._ending:
             self._send()
+
+    def _find_moving(self) -> None:
+        """Find the ids to which open `configure` lines give another meaning than they have, or than each other."""
+        told = [*self._asked, *((route_id, route.key) for route_id, route in self._held.items())]
+        meaning = dict(self._key_of)
+        moving = {route_id for route_id, key in told if meaning.setdefault(route_id, key) != key}
+        self._moving = Counter(route_id for route_id, _ in told if route_id in moving)
 
     def _era_ended(self, era: Era) -> None:
         self._ending.discard(era)
@@ -149,7 +160,12 @@ class Life:
         route_id, key = self._asked.popleft()
         self._answered(key)
         self._key_of[route_id] = key
-        self._id_of[key] = route_id
+        if route_id in self._moving:
+            self._moving[route_id] -= 1
+            if not self._moving[route_id]:
+                del self._moving[route_id]
+        if route_id not in self._moving:
+            self._id_of[key] = route_id
         self._known.add(key)
         if error:
             self.refused[key] = error
@@ -168,15 +184,19 @@ class Life:
         return self._key_of.get(route_id)
 
     def id_of(self, key: Hashable, route_id: str) -> str | None:
-        """The id under which the plugin knows a route: `route_id` where that is one of them."""
-        known = self._id_of.get(key)
-        return route_id if known is not None and self._key_of.get(route_id) == key else known
+        """The id under which the plugin surely knows a route: `route_id` where that is one of them.
+
+        Surely, because no line is under way that gives the id another meaning.
+        """
+        if self._key_of.get(route_id) == key and route_id not in self._moving:
+            return route_id
+        return self._id_of.get(key)
 
     def caller_now(self, hook: str, key: Hashable, route_id: str) -> Caller | None:
         """Who calls a hook that it serves of a route that it knows as `route_id`; None where any of that is in doubt."""
         if self.refused or self.hooks is None or hook not in self.hooks:
             return None
-        if self._key_of.get(route_id) != key or key not in self._id_of:
+        if self._key_of.get(route_id) != key or route_id in self._moving:
             return None
         return self.caller
 
