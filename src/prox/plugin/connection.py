@@ -13,20 +13,20 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, cast
 
 from prox.flow import Completion
 from prox.wire import FrameReader, FrameTooLarge
 
 from .errors import CallError, ErrorKind
 
-P = TypeVar("P", bound=asyncio.Protocol)
+P = TypeVar("P")
 
-_CREDENTIALS = struct.Struct("iII")
-_RETRY = 0.005
-_NEVER = float("inf")
-_length = struct.Struct(">I").unpack_from
-_PREFIX = 4
+_CREDENTIALS: Final = struct.Struct("iII")
+_RETRY: Final = 0.005
+_NEVER: Final = float("inf")
+_length: Final = struct.Struct(">I").unpack_from
+_PREFIX: Final = 4
 
 
 class Pool(Protocol):
@@ -39,8 +39,11 @@ class Pool(Protocol):
         """It is closed, or closing."""
 
 
-class Connection(asyncio.Protocol):
-    """Carries calls one after another. Whatever goes wrong closes it: it is never reused then."""
+class Connection:
+    """Carries calls one after another. Whatever goes wrong closes it: it is never reused then.
+
+    An asyncio.Protocol, but not by name: mypyc compiles no class with a base that it does not compile.
+    """
 
     __slots__ = (
         "_answer",
@@ -249,7 +252,8 @@ async def connect(path: str, uid: int, make: Callable[[], P], wanted: Callable[[
         sock.close()
         raise
     # From here the transport owns the socket, also where making it fails.
-    _transport, protocol = await asyncio.get_running_loop().create_unix_connection(make, sock=sock)
+    protocol = make()
+    await asyncio.get_running_loop().create_unix_connection(lambda: cast("asyncio.Protocol", protocol), sock=sock)
     return protocol
 
 
