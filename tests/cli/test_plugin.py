@@ -212,3 +212,81 @@ def test_what_is_no_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
         code, _, err = run(capsys, "call", str(path))
         assert code == 2
         assert said in err
+
+
+# check
+
+
+def test_a_right_plugin(capsys: pytest.CaptureFixture[str], guard: str) -> None:
+    code, out, err = run(capsys, "check", guard, "--only", "ready", "--only", "on_disconnect.*")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "ready",
+        "  ok    said",
+        "  ok    hooks",
+        "  ok    listening",
+        "  ok    private",
+        "  ok    after-configure",
+        "on_disconnect",
+        "  skip  no-answer: the plugin does not serve on_disconnect",
+        "  skip  many-in-one-write: the plugin does not serve on_disconnect",
+        f"{guard}: 5 passed, 2 skipped",
+    ]
+
+
+def test_a_plugin_with_a_fault(capsys: pytest.CaptureFixture[str], guard: str) -> None:
+    path = Path(guard)
+    path.write_text(
+        path.read_text().replace("import os\n", "import os, sys\nif sys.argv[1:] == ['-x']: sys.exit(3)\n")
+    )
+    code, out, _ = run(capsys, "check", guard, "--only", "lines", "--arg=-x")
+    assert code == 1
+    assert "  FAIL  configure-acknowledged: The first configure is answered with ok." in out
+    assert "          the plugin has ended with status 3" in out
+    assert "          See docs/reference/protocol.md#answers-to-configure" in out
+    assert out.endswith(f"{guard}: 1 failed, 11 skipped\n")
+    code, out, _ = run(capsys, "check", guard, "--only", "lines.long", "--arg=-x", "--json")
+    assert code == 1
+    shown = json.loads(out)
+    assert (shown["passed"], shown["failed"], shown["skipped"]) == (0, 1, 1)
+    assert [check["name"] for check in shown["checks"]] == ["lines.configure-acknowledged", "lines.long"]
+    code, out, _ = run(capsys, "check", guard, "--only", "lines.long", "--env", "X=y", "--json")
+    assert code == 0
+    assert json.loads(out)["checks"][0]["result"] == "pass"
+
+
+def test_checks_that_there_are(capsys: pytest.CaptureFixture[str], guard: str) -> None:
+    code, out, _ = run(capsys, "check", "--list")
+    assert code == 0
+    assert len(out.splitlines()) > 40
+    assert "life.sigterm                     SIGTERM ends the plugin." in out.splitlines()
+    code, _, err = run(capsys, "check", guard, "--only", "nothing")
+    assert code == 2
+    assert "there is no check 'nothing'; --list shows them" in err
+
+
+# new
+
+
+def test_a_new_plugin(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "new", "plugins/my-guard")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "plugins/my-guard/my-guard.py: written",
+        "plugins/my-guard/test_my_guard.py: written",
+        "plugins/my-guard/config.json5: written",
+        "",
+        "Try it:",
+        "  cd plugins/my-guard",
+        '  prox plugin call my-guard.py -H "X-Api-Key: k-alice"',
+        "  prox plugin check my-guard.py",
+        "  pytest",
+        "  prox serve",
+    ]
+    code, out, err = run(capsys, "new", "plugins/my-guard", "--language", "go")
+    assert (code, out) == (1, "")
+    assert "not empty" in err
+    assert run(capsys, "new", "x", "-l", "cobol")[0] == 2

@@ -212,6 +212,7 @@ def test_the_bytes_on_the_protocol_page_are_those_of_an_allowing_verdict() -> No
     [
         ("prox", "server.md"),
         ("prox.sdk", "sdk.md"),
+        ("prox.sdk.testing", "sdk.md"),
         ("prox.plugin", "plugin-host.md"),
         ("prox.wire", "wire.md"),
     ],

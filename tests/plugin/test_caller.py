@@ -41,8 +41,11 @@ async def read_call(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(struct.unpack(">I", head)[0])
 
 
-def until_it_ends(serve: Serve) -> Serve:
-    """Serve a connection until the other side closes it."""
+_serving: set[asyncio.Task[None]] = set()
+
+
+def until_it_ends(serve: Serve) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
+    """Serve each connection until the other side closes it."""
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -52,7 +55,13 @@ def until_it_ends(serve: Serve) -> Serve:
         finally:
             writer.close()
 
-    return connection
+    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: one of asyncio's streams that is cancelled at the end is reported to the loop.
+        task = asyncio.get_running_loop().create_task(connection(reader, writer))
+        _serving.add(task)
+        task.add_done_callback(_serving.discard)
+
+    return accepted
 
 
 @asynccontextmanager

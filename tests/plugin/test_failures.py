@@ -13,7 +13,7 @@ import pytest
 
 from prox.plugin import Binding, HookError, HookRecord, Manager, OnError, PluginSpec
 from prox.wire import ConnInfo, UpstreamResponseInfo
-from support.plugin_host import ALLOW, QUICK, alive, managed, open_files, request, spec, until, write_plugin
+from support.plugin_host import ALLOW, QUICK, alive, managed, request, spec, until, write_plugin
 
 CONN = ConnInfo(route_id="web:0", domain="a.test", remote_addr="192.0.2.1:1")
 ANSWER = UpstreamResponseInfo(status=200, headers={})
@@ -87,6 +87,15 @@ async def test_the_log_says_what_to_do_when_nothing_comes(
     plugin = spec(tmp_path, NOT_UP["acknowledges only"] or "", start_timeout=0.3)
     async with managed(bound(plugin)):
         await until(lambda: "hooks: []" in caplog.text)
+
+
+async def test_the_log_says_what_is_missing_when_a_start_takes_too_long(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugin = spec(tmp_path, NOT_UP["deaf"] or "", start_timeout=0.2)
+    async with managed(bound(plugin), delays=replace(QUICK, stop_eof=0.05)):
+        assert "has not answered within 0.2 s; what it guards is refused until it does" in caplog.text
+        await until(lambda: "has not acknowledged its configuration within 0.2 s" in caplog.text)
 
 
 async def test_a_discovering_plugin_guards_nothing(tmp_path: Path) -> None:
@@ -215,6 +224,74 @@ async def test_a_guard_that_answers_wrongly(tmp_path: Path, answer: str, kind: s
         assert manager.states()[0].figures["on_request"].errors == {kind: 1}
 
 
+FAULTS = {
+    "answers too late": ("answer", "time.sleep(60)", "deadline"),
+    "answers what is no msgpack": ("answer", 'b"\\x00\\x00\\x00\\x04junk"', "undecodable"),
+    "answers with no map": ("answer", 'b"\\x00\\x00\\x00\\x01\\x05"', "undecodable"),
+    "answers in the wrong shape": ("answer", '{"ok": "yes", "s": "x"}', "undecodable"),
+    "answers too much": ("answer", 'b"\\x7f\\xff\\xff\\xff"', "too_large"),
+    "hangs up": ("answer", 'sys._getframe(1).f_locals["connection"].shutdown(2)', "closed"),
+    "does not listen": ("before", "listener.shutdown(2)", "connect"),
+    "has removed its socket": ("before", "os.unlink(path)", "connect"),
+    "refuses the route": ("acknowledge", 'say({"error": "no key"})', "not_configured"),
+    "does not acknowledge the route": ("acknowledge", "None", "not_configured"),
+    "says ready for nothing": ("hooks", "", "not_served"),
+    "says ready without a socket": ("before", 'path = ""', "not_served"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_every_fault_of_a_plugin_that_runs_for_every_hook(tmp_path: Path, fault: str) -> None:
+    """Refused, or let through where that is configured; counted either way, and the plugin goes on."""
+    place, code, kind = FAULTS[fault]
+    body = f"""
+        import time
+        from plugin_child import *
+        listener, path = listen()
+        serve(listener, lambda hook, call: {code if place == "answer" else '{"ok": True}'})
+        {code if place == "before" else ""}
+        for _ in configures():
+            {code if place == "acknowledge" else "acknowledge()"}
+            ready(path, {code if place == "hooks" else HOOKS})
+    """
+    must = ("on_request", "on_response", "on_connect") if kind == "not_served" else None
+    plugin = spec(tmp_path, body, start_timeout=0.5, hooks=must)
+    strict = bound(plugin, timeout=0.1, on_error=STRICT)
+    lenient = Binding(
+        route_id="web:1", plugin=plugin, timeout=0.1, on_error=OnError(request="allow", connect="allow")
+    )
+    async with managed(strict, lenient) as manager:
+        pid = manager.states()[0].pid
+        assert await kinds(manager) == [kind] * 3
+        assert await kinds(manager, "web:1") == ["ok"] * 3
+        state = manager.states()[0]
+        assert [figures.errors for figures in state.figures.values()] == [{kind: 2}] * 3 + [{}]
+        assert (state.pid, state.restarts) == (pid, 0)
+
+
+@pytest.mark.parametrize("state", ["backing off", "starting"])
+async def test_every_hook_while_a_plugin_that_has_declared_them_is_down(tmp_path: Path, state: str) -> None:
+    body = f"""
+        import time
+        from plugin_child import *
+        if os.path.exists(__file__ + ".lived"): time.sleep(60)
+        open(__file__ + ".lived", "w").close()
+        run(lambda hook, call: os._exit(3), {HOOKS})
+    """
+    wait = 60.0 if state == "backing off" else 0.01
+    delays = replace(QUICK, restart_first=wait, restart_most=wait, stop_eof=0.05)
+    plugin = spec(tmp_path, body)
+    lenient = Binding(
+        route_id="web:1", plugin=plugin, on_error=OnError(request="allow", response="allow", connect="allow")
+    )
+    async with managed(bound(plugin, on_error=STRICT), lenient, delays=delays) as manager:
+        with pytest.raises(HookError, match="closed"):
+            await manager.on_request("web:0", request())
+        await until(lambda: manager.states()[0].state == state)
+        assert await kinds(manager) == ["not_ready"] * 3
+        assert await kinds(manager, "web:1") == ["ok"] * 3
+
+
 @pytest.mark.parametrize("shape", ['{"s": 700}', '{"s": 100}', '{"h": 3}', '{"rm": "Server"}'])
 async def test_a_wrong_on_response_passes_the_answer_or_refuses_it(tmp_path: Path, shape: str) -> None:
     body = f'from plugin_child import *\nrun(lambda hook, call: {shape}, "on_response")'
@@ -330,32 +407,6 @@ async def test_a_crash_loop_that_says_something_still_backs_off(tmp_path: Path) 
         began = loop.time()
         await until(lambda: manager.states()[0].restarts >= 4)
         assert loop.time() - began >= 0.02 + 0.04 + 0.08 + 0.16 - 0.02
-
-
-async def test_restarts_leave_nothing_behind(tmp_path: Path) -> None:
-    delays = replace(QUICK, restart_first=0.001, restart_most=0.001)
-    body = """
-        from plugin_child import *
-        run(lambda hook, call: os._exit(1), "on_request")
-    """
-    async with managed(bound(spec(tmp_path, body)), delays=delays) as manager:
-
-        async def restart(times: int) -> None:
-            for _ in range(times):
-                await until(lambda: manager.states()[0].state == "ready")
-                with pytest.raises(HookError):
-                    await manager.on_request("web:0", request())
-                await until(lambda: manager.states()[0].state != "ready")
-            await until(lambda: manager.states()[0].state == "ready")
-
-        await restart(2)
-        files, tasks = open_files(), len(asyncio.all_tasks())
-        await restart(10)
-        await until(lambda: open_files() <= files and len(asyncio.all_tasks()) <= tasks)
-        root = manager._runtime.path
-        assert root is not None
-        await until(lambda: sum(1 for _ in root.iterdir()) <= 1)
-        assert manager.states()[0].restarts == 12
 
 
 async def test_a_socket_that_moves_is_followed(tmp_path: Path) -> None:

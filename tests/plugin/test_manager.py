@@ -76,6 +76,13 @@ async def test_every_hook_of_two_plugins(tmp_path: Path, caplog: pytest.LogCaptu
         assert second["on_request"].calls == 2  # not asked after a denial or a drop
         assert first["on_connect"].verdicts == {"deny": 1}
         assert first["on_disconnect"].calls == 1
+        assert {hook: figures.latency.count for hook, figures in first.items()} == {
+            "on_request": 4,
+            "on_response": 1,
+            "on_connect": 1,
+            "on_disconnect": 0,
+        }
+        assert 0 < first["on_request"].latency.sum < 5
 
 
 async def test_a_route_without_plugins_allows_all(tmp_path: Path) -> None:

@@ -202,6 +202,8 @@ async def test_a_connection_that_comes_when_nobody_waits_for_it_any_more(
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert opened.is_set()
+        peer = await upstream.peer()  # else the test may end in the turn in which the upstream accepts
+        await until(lambda: peer.eof)
         await until(lambda: not pools.open)
         assert pools.idle == 0
 

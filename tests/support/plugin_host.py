@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -100,6 +102,17 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in {b"Z", b"X"}
+
+
+async def freeze(pid: int) -> None:
+    """Stop a process as a debugger does, and wait until all of its threads stand still."""
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: _frozen(pid))
+
+
+def _frozen(pid: int) -> bool:
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(stat.read_bytes().rpartition(b")")[2].split()[0] == b"T" for stat in stats)
 
 
 def open_files() -> int:

@@ -168,6 +168,7 @@ class Upstream:
         self.address = ""
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self._changed = asyncio.Event()
         self._failure: BaseException | None = None
 
@@ -189,13 +190,17 @@ class Upstream:
         self.address = f"127.0.0.1:{port}"
         return self
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The task is our own: one of asyncio's streams, cancelled before it has begun, is reported to the loop.
         peer = UpstreamPeer(reader, writer)
+        self._writers.append(writer)
         self.peers.append(peer)
         self._changed.set()
+        task = asyncio.get_running_loop().create_task(self._serve(peer, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, peer: UpstreamPeer, writer: asyncio.StreamWriter) -> None:
         try:
             await self.script(peer)
         except (ConnectionError, asyncio.CancelledError):
@@ -203,7 +208,6 @@ class Upstream:
         except BaseException as error:  # what the script found wrong fails the test at the end
             self._failure = self._failure or error
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     def stop_listening(self) -> None:
@@ -220,5 +224,7 @@ class Upstream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._writers:  # also those whose task never began
+            writer.close()
         if self._failure is not None and error is None:
             raise self._failure

@@ -20,7 +20,7 @@ def program(path: str) -> Path:
     Raises:
         BuildError: there is none, or it can't be compiled; `problems` says what to do.
     """
-    source = go_source(path)
+    source = go_source(os.path.abspath(path))  # noqa: PTH100 - without `.` and `..`: a folder's name is its program's
     if source is not None:
         build(source)
         return source.program.absolute()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import stat
+import struct
+import termios
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from prox.sdk.testing import ProcessHarness
@@ -13,6 +19,9 @@ from prox.sdk.testing.inbox import Inbox
 from prox.wire import HookType, Payload, PushParams, Result
 
 T = TypeVar("T")
+
+_TURN = 0.0002
+"""Seconds between two looks whether something was read: nothing tells it."""
 
 
 class RunningPlugin(ProcessHarness):
@@ -37,6 +46,12 @@ class RunningPlugin(ProcessHarness):
         """Write to its stdin."""
         self._send(data)
 
+    def send_bytewise(self, data: bytes) -> None:
+        """Write to its stdin so that each byte is read by itself."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        send_bytewise(self._process.stdin.fileno(), self._send, data, self.timeout)
+
     def until(self, condition: Callable[[], T], timeout: float) -> T:
         """Wait for what it writes; see `Inbox.until`."""
         return self._lines.until(condition, timeout)
@@ -52,6 +67,11 @@ class RunningPlugin(ProcessHarness):
         return FrameConnection(self._ready().socket, self.timeout if timeout is None else timeout)
 
     # The process
+
+    @property
+    def directory(self) -> Path | None:
+        """Its private directory, while it runs."""
+        return self._directory
 
     @property
     def running(self) -> bool:
@@ -78,3 +98,22 @@ class RunningPlugin(ProcessHarness):
         if self._process is not None and self._process.returncode is None:
             os.killpg(self.pid, signal.SIGKILL)
         self.stop()
+
+
+def send_bytewise(fd: int, send: Callable[[bytes], None], data: bytes, timeout: float) -> None:
+    """Send each byte when the one before it has been read from this pipe or socket; all the rest after `timeout`."""
+    end = time.monotonic() + timeout
+    for at in range(len(data)):
+        send(data[at : at + 1])
+        while _unread(fd):
+            if time.monotonic() > end:
+                send(data[at + 1 :])
+                return
+            time.sleep(_TURN)
+
+
+def _unread(fd: int) -> int:
+    """Bytes that the other side has not read: of a pipe exactly, of a socket more or less, and 0 when it has all."""
+    what = termios.TIOCOUTQ if stat.S_ISSOCK(os.fstat(fd).st_mode) else termios.FIONREAD
+    count: int = struct.unpack("i", fcntl.ioctl(fd, what, bytes(4)))[0]
+    return count

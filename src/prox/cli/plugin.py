@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +26,9 @@ EnvOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+_COLOURS = {"pass": None, "fail": typer.colors.RED, "skip": typer.colors.YELLOW}
+
+
 def application() -> typer.Typer:
     """The commands below `prox plugin`."""
     app = typer.Typer(
@@ -31,8 +36,97 @@ def application() -> typer.Typer:
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.command("new")(new)
+    app.command("check")(check)
     app.command("call")(call)
     return app
+
+
+class Language(StrEnum):
+    """What `--language` takes."""
+
+    PYTHON = "python"
+    GO = "go"
+
+
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The plugin's name, and its folder.")],
+    language: Annotated[
+        Language, typer.Option("-l", "--language", help="What to write it in.")
+    ] = Language.PYTHON,
+) -> None:
+    """Make a plugin that works, to begin with.
+
+    Exits with 0 when it is made, with 1 when not. Nothing is overwritten.
+    """
+    from prox.authoring.new import NewPluginError, new_plugin
+
+    try:
+        made = new_plugin(name, language)
+    except NewPluginError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    for file in made.files:
+        typer.echo(f"{file}: written")
+    typer.echo("\nTry it:")
+    for step in (f"cd {shlex.quote(str(made.folder))}", *made.steps):
+        typer.echo(f"  {step}")
+
+
+def _list_checks(wanted: bool) -> None:
+    if not wanted:
+        return
+    from prox.authoring.check import CHECKS
+
+    width = max(len(check.name) for check in CHECKS)
+    for check in CHECKS:
+        typer.echo(f"{check.name:<{width}}  {check.says}")
+    raise typer.Exit
+
+
+def check(
+    path: PathArgument,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="NAME", help="A check, a group, or a pattern like frames.*; repeatable."
+        ),
+    ] = None,
+    arg: ArgOption = None,
+    env: EnvOption = None,
+    json: JsonOption = False,
+    _: Annotated[
+        bool, typer.Option("--list", is_eager=True, callback=_list_checks, help="List the checks and exit.")
+    ] = False,
+) -> None:
+    """Hold a plugin, in whatever language, to the plugin protocol.
+
+    Exits with 0 when no check has failed, with 1 when one has, with 2 on wrong usage.
+    """
+    from prox.authoring.check import Subject, as_json, run, select, summary, text_lines
+
+    variables = _pairs(env, "=", "--env")
+    try:
+        checks = select(only or [])
+    except LookupError as error:
+        raise typer.BadParameter(f"{error}; --list shows them", param_hint="--only") from None
+    outcomes = []
+    group = ""
+    for outcome in run(Subject([_program(path), *(arg or [])], env=variables), checks):
+        outcomes.append(outcome)
+        if not json:
+            if outcome.check.group != group:
+                group = outcome.check.group
+                typer.echo(group)
+            colour = _COLOURS[outcome.result]
+            for at, line in enumerate(text_lines(outcome)):
+                typer.secho(line, fg=colour if at == 0 else None, color=_colour())
+    if json:
+        _print_json(as_json(outcomes))
+    else:
+        typer.echo(f"{path}: {summary(outcomes)}")
+    if any(outcome.result == "fail" for outcome in outcomes):
+        raise typer.Exit(1)
 
 
 def call(
@@ -133,6 +227,12 @@ def call(
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         typer.echo(f"{name:<{width}}  {value}")
+
+
+def _colour() -> bool | None:
+    import os
+
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _program(path: str) -> Path:

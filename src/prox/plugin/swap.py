@@ -237,7 +237,9 @@ class Swaps:
 
     def _who_stays(self) -> str:
         life = self._plugin.life
-        return "no other process runs" if life is None else f"process {life.process.pid} stays"
+        if life is None or life.process.done:
+            return "no other process runs"
+        return f"process {life.process.pid} stays"
 
     def _check_stopping(self) -> None:
         if self._plugin.stopping.done():

@@ -12,7 +12,8 @@ from pathlib import Path
 PLUGIN_DIR = "PROX_PLUGIN_DIR"
 """Environment variable: the private directory that prox made for this process."""
 
-_BACKLOG = 1024
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
 
 
 class Endpoint:
@@ -40,7 +41,7 @@ class Endpoint:
             path.unlink(missing_ok=True)  # left by a process that was killed and had our number
             sock.bind(str(path))
             path.chmod(0o600)
-            sock.listen(_BACKLOG)
+            sock.listen(BACKLOG)
             sock.setblocking(False)
         except OSError as error:
             sock.close()

@@ -30,7 +30,7 @@ from prox.wire import (
     encode_line,
 )
 
-from .endpoint import Endpoint
+from .endpoint import BACKLOG, Endpoint
 from .hooks import Hook
 from .log import PluginLog
 from .outbox import Held, Outbox, holding
@@ -101,7 +101,9 @@ class Runtime:
         try:
             if endpoint:
                 loop = asyncio.get_running_loop()
-                listener = await loop.create_unix_server(server.connection, sock=endpoint.sock)
+                listener = await loop.create_unix_server(
+                    server.connection, sock=endpoint.sock, backlog=BACKLOG
+                )
                 self._ready = self._ready_line(endpoint)
             self._handle_signals(interactive=os.isatty(lines_in))
             self._read_lines(lines_in)

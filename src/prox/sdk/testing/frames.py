@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 
 from prox.wire import FRAME_LIMIT
 
+_RETRY = 0.005
 _length = struct.Struct(">I")
 
 
@@ -21,10 +23,22 @@ class FrameConnection:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout)
         try:
-            self.sock.connect(path)
+            self._connect(path, time.monotonic() + timeout)
         except BaseException:
             self.sock.close()
             raise
+
+    def _connect(self, path: str, deadline: float) -> None:
+        """Connect as soon as there is room in the queue: a connect to a Unix socket does not wait for it."""
+        while True:
+            try:
+                self.sock.connect(path)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the connection is not accepted: too many wait") from None
+                time.sleep(_RETRY)
+            else:
+                return
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""

@@ -29,7 +29,8 @@ class Harness(BaseHarness):
     Args:
         plugin: the plugin.
         log_level: as in `Plugin.run`: Python's `logging` from this level on is in `logs` too; None leaves it alone.
-        options: see `BaseHarness`.
+        options: `route_id`, the route that it is told of first (`None` for none), with `domain` and `path`, its
+            patterns; `timeout`, seconds that each call waits at most, 5 unless given.
     """
 
     def __init__(

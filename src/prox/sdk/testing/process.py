@@ -39,7 +39,7 @@ class ProcessHarness(BaseHarness):
         command: the program and its arguments, or the program alone.
         env: variables beside the few that a plugin gets.
         cwd: its working directory.
-        options: see `BaseHarness`.
+        options: as for `Harness`.
     """
 
     def __init__(
