@@ -253,7 +253,9 @@ async def connect(path: str, uid: int, make: Callable[[], P], wanted: Callable[[
         raise
     # From here the transport owns the socket, also where making it fails.
     protocol = make()
-    await asyncio.get_running_loop().create_unix_connection(lambda: cast("asyncio.Protocol", protocol), sock=sock)
+    await asyncio.get_running_loop().create_unix_connection(
+        lambda: cast("asyncio.Protocol", protocol), sock=sock
+    )
     return protocol
 
 

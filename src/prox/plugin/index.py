@@ -52,7 +52,6 @@ _ALLOWED: Final = AuthorizeResult(allow=True)
 _UNCHANGED: Final = ResponseModResult()
 _CONNECTED: Final = ConnResult(allow=True)
 _NOTHING: Final[frozenset[bytes]] = frozenset()
-_NO_HOOKS: Final[frozenset[str]] = frozenset()
 
 
 class HookRecord:
@@ -100,6 +99,7 @@ class HookIndex:
         "_loop",
         "_own_headers",
         "_stages",
+        "_timeouts",
         "_turns_of",
     )
 
@@ -111,7 +111,9 @@ class HookIndex:
             for place, stage in plan.stages.items()
         }
         self._turns_of: dict[str, tuple[_Turn, ...]] = {}
+        self._timeouts: dict[str, float] = {}
         for (route_id, _), found in self._stages.items():
+            self._timeouts.setdefault(route_id, found.timeout)
             self._turns_of[route_id] = (*self._turns_of.get(route_id, ()), *found.turns)
         self._lease = Lease({turn.supervisor for turns in self._turns_of.values() for turn in turns})
 
@@ -139,8 +141,7 @@ class HookIndex:
             route_id: the route; its stages share one timeout.
             spent: seconds that plugins of earlier stages took. What an action took in between does not count.
         """
-        found = self._stages.get((route_id, 0)) or self._stages.get((route_id, 1))
-        return self._now() + (max(found.timeout - spent, 0.0) if found is not None else 0.0)
+        return self._now() + max(self._timeouts.get(route_id, 0.0) - spent, 0.0)
 
     def _now(self) -> float:
         # The loop is asked for once: on Python 3.11 that is a system call.
