@@ -182,6 +182,15 @@ class Connection:
         else:
             call.set_result(answer)
 
+    def eof_received(self) -> None:
+        """Called by the loop, which then closes the transport."""
+
+    def pause_writing(self) -> None:
+        """Called by the loop: the plugin reads slowly. One call writes one frame, so there is nothing to hold back."""
+
+    def resume_writing(self) -> None:
+        """Called by the loop."""
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
         """Called by the loop."""
         self._fail(ErrorKind.CLOSED, "the plugin closed the connection before its answer")
