@@ -302,27 +302,29 @@ async def test_a_connection_given_to_a_call_that_gives_up_in_that_turn_is_not_lo
             await release.wait()
             writer.write(ALLOW)
 
-    class Racing(Caller):
-        gives_up: asyncio.Task[AuthorizeResult] | None = None
+    class Racing:
+        """Gives up the second call in the turn in which it is given its connection."""
 
         def released(self, connection: Connection) -> None:
-            super().released(connection)
-            if self.gives_up is not None:
-                self.gives_up.cancel()
+            caller.released(connection)
+            second.cancel()
+
+        def gone(self, connection: Connection) -> None:
+            caller.gone(connection)
 
     async with plugin(tmp_path, serve):
         loop = asyncio.get_running_loop()
-        caller = Racing(str(tmp_path / "s"), max_concurrency=1)
+        caller = Caller(str(tmp_path / "s"), max_concurrency=1)
         first = loop.create_task(caller.call_request(request(), soon()))
         await until(lambda: caller.in_flight == 1)
         second = loop.create_task(caller.call_request(request(), soon()))
         await until(lambda: caller.waiting == 1)
-        caller.gives_up = second
+        (connection,) = caller._connections
+        connection._pool = Racing()
         release.set()
         assert (await first).allow
         with pytest.raises(asyncio.CancelledError):
             await second
-        caller.gives_up = None
         assert caller.in_flight == 0
         assert caller.connections == 1
         assert (await caller.call_request(request(), soon())).allow

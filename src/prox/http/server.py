@@ -48,7 +48,10 @@ _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 
 
 class ServerConnection:
-    """One client's connection, an asyncio.Protocol (not by name: mypyc compiles no class with a base that it does not)."""
+    """One client's connection.
+
+    An asyncio.Protocol, but not by name: mypyc compiles no class with a base that it does not compile.
+    """
 
     __slots__ = (
         "_body",

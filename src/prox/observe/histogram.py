@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Final
 
-CALL_BOUNDS: Final = (
+CALL_BOUNDS = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
     *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )

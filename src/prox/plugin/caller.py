@@ -39,7 +39,7 @@ from .notifications import NotificationQueue, Notifier
 
 _DIALS: Final = 16
 """Connections that are opened at the same time."""
-_IDLE: Final = 60.0
+_IDLE = 60.0
 """Seconds after which a connection without a call is closed; one stays."""
 
 

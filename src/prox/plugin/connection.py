@@ -13,20 +13,20 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, cast
 
 from prox.flow import Completion
 from prox.wire import FrameReader, FrameTooLarge
 
 from .errors import CallError, ErrorKind
 
-P = TypeVar("P", bound=asyncio.Protocol)
+P = TypeVar("P")
 
-_CREDENTIALS = struct.Struct("iII")
-_RETRY = 0.005
-_NEVER = float("inf")
-_length = struct.Struct(">I").unpack_from
-_PREFIX = 4
+_CREDENTIALS: Final = struct.Struct("iII")
+_RETRY: Final = 0.005
+_NEVER: Final = float("inf")
+_length: Final = struct.Struct(">I").unpack_from
+_PREFIX: Final = 4
 
 
 class Pool(Protocol):
@@ -39,8 +39,11 @@ class Pool(Protocol):
         """It is closed, or closing."""
 
 
-class Connection(asyncio.Protocol):
-    """Carries calls one after another. Whatever goes wrong closes it: it is never reused then."""
+class Connection:
+    """Carries calls one after another. Whatever goes wrong closes it: it is never reused then.
+
+    An asyncio.Protocol, but not by name: mypyc compiles no class with a base that it does not compile.
+    """
 
     __slots__ = (
         "_answer",
@@ -179,6 +182,15 @@ class Connection(asyncio.Protocol):
         else:
             call.set_result(answer)
 
+    def eof_received(self) -> None:
+        """Called by the loop, which then closes the transport."""
+
+    def pause_writing(self) -> None:
+        """Called by the loop: the plugin reads slowly. One call writes one frame, so there is nothing to hold back."""
+
+    def resume_writing(self) -> None:
+        """Called by the loop."""
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
         """Called by the loop."""
         self._fail(ErrorKind.CLOSED, "the plugin closed the connection before its answer")
@@ -249,7 +261,10 @@ async def connect(path: str, uid: int, make: Callable[[], P], wanted: Callable[[
         sock.close()
         raise
     # From here the transport owns the socket, also where making it fails.
-    _transport, protocol = await asyncio.get_running_loop().create_unix_connection(make, sock=sock)
+    protocol = make()
+    await asyncio.get_running_loop().create_unix_connection(
+        lambda: cast("asyncio.Protocol", protocol), sock=sock
+    )
     return protocol
 
 

@@ -27,9 +27,6 @@ class Listener(Protocol):
     def took_charge(self, supervisor: Supervisor, pushes: Iterable[Pushed]) -> None:
         """Another process of it is in charge, which pushed this before it was."""
 
-    def hooks_changed(self, supervisor: Supervisor) -> None:
-        """It serves other hooks than before."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:

@@ -1,16 +1,14 @@
 """The hook index: which plugins are asked for a route, and the asking. One for each configuration.
 
-A request that began under an index ends under it. What an index knows of routes and policies never changes;
-what its plugins serve may, when they say `ready`, so `has_hook` is always a look into the present.
+A request that began under an index ends under it. An index never changes; what its plugins serve may, when they say
+`ready`, so `has_hook` is always a look at them.
 A hook is asked of each plugin in turn; a plugin in error never counts as one that allowed, unless its policy says so.
 """
 
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
@@ -39,6 +37,7 @@ from prox.wire import (
 from .caller import Caller
 from .errors import CallError, ErrorKind, HookError, RequestNotEncodable
 from .figures import HookFigures
+from .lease import Lease
 from .life import Life
 from .merge import RequestMerge, RequestVerdict, ResponseMerge, stands_alone
 from .model import PluginSpec, Policy
@@ -53,10 +52,8 @@ _ALLOWED: Final = AuthorizeResult(allow=True)
 _UNCHANGED: Final = ResponseModResult()
 _CONNECTED: Final = ConnResult(allow=True)
 _NOTHING: Final[frozenset[bytes]] = frozenset()
-_NO_HOOKS: Final[frozenset[str]] = frozenset()
 
 
-@dataclass(slots=True)
 class HookRecord:
     """What the access log says of the hooks of a request.
 
@@ -65,86 +62,77 @@ class HookRecord:
         verdict: the outcome; `error` also where a plugin failed and the policy allowed.
     """
 
-    plugin: str = ""
-    verdict: Verdict = "allow"
+    __slots__ = ("plugin", "verdict")
+
+    def __init__(self) -> None:
+        self.plugin = ""
+        self.verdict: Verdict = "allow"
 
 
-@dataclass(frozen=True, slots=True)
 class _Turn:
     """A step with the plugin that takes it, and that plugin's figures of on_request."""
 
-    step: Step
-    supervisor: Supervisor
-    figures: HookFigures
+    __slots__ = ("figures", "step", "supervisor")
+
+    def __init__(self, step: Step, supervisor: Supervisor) -> None:
+        self.step = step
+        self.supervisor = supervisor
+        self.figures: HookFigures = supervisor.figures[HOOK_ON_REQUEST]
 
 
-@dataclass(frozen=True, slots=True)
 class _Stage:
-    turns: tuple[_Turn, ...]
-    timeout: float
-    only: _Turn | None
+    """The plugins of one stage of a route, which share `timeout`; `only` where there is one."""
+
+    __slots__ = ("only", "timeout", "turns")
+
+    def __init__(self, turns: list[_Turn], timeout: float) -> None:
+        self.turns = tuple(turns)
+        self.timeout = timeout
+        self.only = turns[0] if len(turns) == 1 else None
 
 
 class HookIndex:
     """The hooks of all routes of one configuration."""
 
     __slots__ = (
-        "__weakref__",
-        "_active",
+        "_lease",
         "_loop",
         "_own_headers",
-        "_routes_of",
-        "_served",
         "_stages",
-        "_stages_of",
+        "_timeouts",
+        "_turns_of",
     )
 
     def __init__(self, plan: Plan, supervisors: Mapping[PluginSpec, Supervisor]) -> None:
         self._own_headers = plan.own_headers
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stages = {
-            place: _stage([(step, supervisors[step.plugin]) for step in stage.steps], stage.timeout)
+            place: _Stage([_Turn(step, supervisors[step.plugin]) for step in stage.steps], stage.timeout)
             for place, stage in plan.stages.items()
         }
-        self._routes_of: dict[Supervisor, list[tuple[str, int]]] = {}
-        for place, stage in self._stages.items():
-            for turn in stage.turns:
-                self._routes_of.setdefault(turn.supervisor, []).append(place)
-        self._active = {
-            (route_id, hook, stage)
-            for (route_id, stage), found in self._stages.items()
-            for turn in found.turns
-            for hook in turn.supervisor.hooks
-        }
-        self._served: dict[str, frozenset[str]] = {}
-        self._stages_of: dict[str, list[_Stage]] = {}
+        self._turns_of: dict[str, tuple[_Turn, ...]] = {}
+        self._timeouts: dict[str, float] = {}
         for (route_id, _), found in self._stages.items():
-            self._stages_of.setdefault(route_id, []).append(found)
-        for route_id in self._stages_of:
-            self._look_again(route_id)
-        for supervisor in self._routes_of:
-            supervisor.lease()
-            weakref.finalize(self, supervisor.unlease_soon).atexit = False
-
-    def hooks_changed(self, supervisor: Supervisor) -> None:
-        """A plugin serves other hooks than before."""
-        for route_id, stage in self._routes_of.get(supervisor, ()):
-            for hook in HOOK_NAMES.values():
-                serves = any(hook in turn.supervisor.hooks for turn in self._stages[route_id, stage].turns)
-                (self._active.add if serves else self._active.discard)((route_id, hook, stage))
-            self._look_again(route_id)
-
-    def _look_again(self, route_id: str) -> None:
-        turns = (turn for stage in self._stages_of[route_id] for turn in stage.turns)
-        self._served[route_id] = frozenset().union(*(turn.supervisor.hooks for turn in turns))
+            self._timeouts.setdefault(route_id, found.timeout)
+            self._turns_of[route_id] = (*self._turns_of.get(route_id, ()), *found.turns)
+        self._lease = Lease({turn.supervisor for turns in self._turns_of.values() for turn in turns})
 
     def has_hook(self, route_id: str, hook: str, stage: int = 0) -> bool:
         """Whether a plugin of this stage of the route serves a hook, or may once it is ready. Never waits."""
-        return (route_id, hook, stage) in self._active
+        found = self._stages.get((route_id, stage))
+        if found is None:
+            return False
+        for turn in found.turns:  # noqa: SIM110 - compiled, a generator costs more than the loop
+            if hook in turn.supervisor.hooks:
+                return True
+        return False
 
     def hooks_of(self, route_id: str) -> frozenset[str]:
         """The hooks for which `has_hook` is true of any stage of the route. Never waits."""
-        return self._served.get(route_id, _NO_HOOKS)
+        turns = self._turns_of.get(route_id, ())
+        if len(turns) == 1:
+            return turns[0].supervisor.hooks
+        return frozenset().union(*[turn.supervisor.hooks for turn in turns])
 
     def deadline(self, route_id: str, spent: float = 0.0) -> float:
         """When the plugins of a route must have answered a hook that is asked from now on, in the loop's time.
@@ -153,8 +141,7 @@ class HookIndex:
             route_id: the route; its stages share one timeout.
             spent: seconds that plugins of earlier stages took. What an action took in between does not count.
         """
-        stages = self._stages_of.get(route_id)
-        return self._now() + (max(stages[0].timeout - spent, 0.0) if stages else 0.0)
+        return self._now() + max(self._timeouts.get(route_id, 0.0) - spent, 0.0)
 
     def _now(self) -> float:
         # The loop is asked for once: on Python 3.11 that is a system call.
@@ -322,7 +309,6 @@ class HookIndex:
                     supervisor.notify(turn.step.key, info)
 
 
-@dataclass(slots=True)
 class _Asking(Generic[P, R]):
     """The asking of one hook for one request.
 
@@ -337,13 +323,24 @@ class _Asking(Generic[P, R]):
         record: filled in for the access log.
     """
 
-    type: HookType
-    route_id: str
-    payload: P
-    rename: Callable[[P, str], P]
-    call: Callable[[Caller, bytes, float], Awaitable[R]]
-    record: HookRecord | None
-    _frame: bytes | None = None
+    __slots__ = ("_frame", "call", "payload", "record", "rename", "route_id", "type")
+
+    def __init__(
+        self,
+        type_: HookType,
+        route_id: str,
+        payload: P,
+        rename: Callable[[P, str], P],
+        call: Callable[[Caller, bytes, float], Awaitable[R]],
+        record: HookRecord | None,
+    ) -> None:
+        self.type = type_
+        self.route_id = route_id
+        self.payload: P = payload
+        self.rename: Callable[[P, str], P] = rename
+        self.call = call
+        self.record = record
+        self._frame: bytes | None = None
 
     async def ask(self, turn: _Turn, policy: Policy, deadline: float) -> R | None:
         """A plugin's answer, or None where it is in error and the policy allows."""
@@ -419,11 +416,6 @@ class _Asking(Generic[P, R]):
         if route_id == self.route_id:
             self._frame = frame
         return frame
-
-
-def _stage(turns: list[tuple[Step, Supervisor]], timeout: float) -> _Stage:
-    taken = tuple(_Turn(step, supervisor, supervisor.figures[HOOK_ON_REQUEST]) for step, supervisor in turns)
-    return _Stage(taken, timeout, taken[0] if len(taken) == 1 else None)
 
 
 def _take(

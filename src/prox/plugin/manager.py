@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as _random
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -87,7 +86,6 @@ class Manager:
         self._retiring: dict[Supervisor, asyncio.Task[None]] = {}
         self._pushes = PushStore()
         self._running = False
-        self._indexes: weakref.WeakSet[HookIndex] = weakref.WeakSet()
         self.index = self._new_index()
 
     # Life.
@@ -253,9 +251,7 @@ class Manager:
         return [one for one, version in zip(supervisors, present, strict=True) if one.outdated(version)]
 
     def _new_index(self) -> HookIndex:
-        index = HookIndex(self._plan, self._supervisors)
-        self._indexes.add(index)
-        return index
+        return HookIndex(self._plan, self._supervisors)
 
     def _use(self, prepared: Prepared) -> None:
         if prepared is not self._preparing:
@@ -348,11 +344,6 @@ class Manager:
         return self._pushes.speeds(self._plan)
 
     # What plugins bring about.
-
-    def hooks_changed(self, supervisor: Supervisor) -> None:
-        """A plugin serves other hooks than before: true for requests that began earlier, too."""
-        for index in self._indexes:
-            index.hooks_changed(supervisor)
 
     def pushed(self, supervisor: Supervisor, life: Life, push: Push) -> None:
         """Take a push: check it whole, keep it, and give it to the balancers in force."""

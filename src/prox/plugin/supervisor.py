@@ -407,7 +407,6 @@ class Supervisor:
         self._known_hooks = True
         if self.spec.hooks is None and hooks != self.hooks:
             self.hooks = hooks
-            self._host.listener.hooks_changed(self)
 
     # Who waits for it.
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-from functools import lru_cache
 from typing import Final
 
 from prox.http.body import RequestBody
@@ -12,7 +10,6 @@ from prox.http.codec import fields
 from prox.http.codec.fields import Headers
 from prox.http.codec.request import RequestHead
 from prox.http.exchange import Exchange
-from prox.remembered import remembered
 from prox.wire import AuthorizeResult, RequestInfo, ResponseModResult, UpstreamResponseInfo
 
 from .route import Routed
@@ -28,10 +25,23 @@ BODY_SHOWN: Final = 64 * 1024
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
-@remembered(4096)
-def canonical_name(name: bytes) -> str:
+_canonical: Final[dict[str, str]] = {}
+_MANY: Final = 4096
+_LONG: Final = 256
+"""Names are remembered, as many and as long as that: a peer may send what names it likes."""
+
+
+def canonical_name(name: str) -> str:
     """A header's name as hooks get it: `x-user-id` is `X-User-Id`."""
-    return "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))
+    known = _canonical.get(name)
+    if known is not None:
+        return known
+    known = "-".join([part.capitalize() for part in name.split("-")])
+    if len(name) <= _LONG:
+        if len(_canonical) >= _MANY:
+            _canonical.clear()
+        _canonical[name] = known
+    return known
 
 
 def text_of(value: bytes) -> str:
@@ -48,43 +58,27 @@ def first_values(headers: Headers, hidden: frozenset[bytes] = frozenset()) -> di
     for name, value in headers:
         if fields.kind(name) == fields.HOST or (hidden and fields.folded_name(name) in hidden):
             continue
-        shown.setdefault(canonical_name(name), text_of(value.strip(b" \t")))
+        shown.setdefault(canonical_name(name.decode("latin-1")), text_of(value.strip(b" \t")))
     return shown
 
 
-_split_lines: Final = re.compile(r"\r\n([^:]+):[ \t]*").split
-_MANY: Final = 16 * 1024
-"""Characters of a request's headers above which their names are not remembered."""
-
-
-@lru_cache(maxsize=256)
-def _canonical_names(names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The names in canonical form; None where one is there twice. Clients send the same ones again and again."""
-    canonical = tuple(["-".join([part.capitalize() for part in name.split("-")]) for name in names])
-    return canonical if len(set(canonical)) == len(canonical) else None
-
-
 def shown_headers(head: RequestHead, hidden: frozenset[bytes]) -> dict[str, str]:
-    """`first_values` of a request's headers, read in one go from the block of bytes that they are, where they can."""
+    """`first_values` of a request's headers, read from the block that most of them are and decoded in one go."""
     plain = fields.without(head.plain, hidden) if hidden else head.plain
     try:
         text = plain.decode()
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # each value by itself
         return first_values(head.headers, hidden)
-    if " \r" in text or "\t\r" in text or text[-1:] in _BLANKS or len(text) > _MANY:
-        return first_values(head.headers, hidden)
-    pieces = _split_lines(text)
-    names = _canonical_names(tuple(pieces[1::2]))
-    if names is None:
-        return first_values(head.headers, hidden)
-    shown = dict(zip(names, pieces[2::2]))  # noqa: B905 - a value each: `strict` would only cost
+    shown: dict[str, str] = {}
+    for line in text.split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        name = canonical_name(name)
+        if name not in shown:
+            shown[name] = value.strip(" \t")
     special = head.special
     if len(special) > 1 or (special and fields.kind(special[0][0]) != fields.HOST):
         shown.update(first_values(special, hidden))  # names of the one are never names of the other
     return shown
-
-
-_BLANKS: Final = frozenset({" ", "\t"})
 
 
 def request_info(routed: Routed, shown_body: bytes) -> RequestInfo:

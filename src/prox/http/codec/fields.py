@@ -170,7 +170,11 @@ def _pattern_of(names: frozenset[bytes]) -> re.Pattern[bytes]:
 
 def without(plain: bytes, names: frozenset[bytes]) -> bytes:
     """Plain lines but those of the folded `names`, which are few and come again: a configuration's or a plugin's."""
-    return _pattern_of(names).sub(b"", plain)
+    folded = plain.lower().replace(b"_", b"-")
+    for name in names:
+        if b"\r\n" + name in folded:
+            return _pattern_of(names).sub(b"", plain)
+    return plain  # as nearly always
 
 
 @remembered(4096)
