@@ -60,8 +60,13 @@ def _arguments() -> argparse.Namespace:
         metavar="N",
         help="priority of all, against a busy machine (-10: root only)",
     )
+    parser.add_argument(
+        "--interpreted", action="store_true", help="prox from its sources, not as mypyc compiled it"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
+    if args.interpreted:
+        os.environ.pop("PYTHONPATH", None)
     args.parts = [*args.parts, *filter(None, args.only.split(","))] or list(PARTS)
     args.peers = args.peers.split(",")
     for given, known in ((args.parts, PARTS), (args.peers, RECIPES)):

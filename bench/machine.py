@@ -59,6 +59,7 @@ def describe() -> dict[str, str]:
     return {
         "cpu": f"{len(os.sched_getaffinity(0))} x {_cpu_model()}",
         "kernel": platform.release(),
+        "prox": _first_line([str(Path(sys.executable).with_name("prox")), "version"]).removeprefix("prox "),
         "python": sys.version.split()[0],
         "nginx": _first_line(["nginx", "-v"]).rpartition("/")[2],
         "haproxy": _first_line(["haproxy", "-v"]).split()[2].partition("-")[0],

@@ -8,6 +8,7 @@ import pytest
 
 import prox
 from prox.cli import main
+from prox.cli.version import is_compiled
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int | str | None, str]:
@@ -17,7 +18,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int | str 
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "version") == (0, f"prox {prox.__version__}\n")
+    way = "compiled" if is_compiled() else "interpreted"
+    assert run(capsys, "version") == (0, f"prox {prox.__version__} ({way})\n")
 
 
 @pytest.mark.parametrize(
