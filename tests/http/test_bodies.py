@@ -260,7 +260,7 @@ async def test_memory_stays_flat_over_a_large_request(framing: str) -> None:
         head = "Transfer-Encoding: chunked" if framing == "chunked" else f"Content-Length: {SIZE}"
         await client.send(get("/", head, method="POST"))
         sending = spawn(send(), "send")
-        await until(lambda: any(connection._paused_at for connection in prox.entry.connections))
+        await until(lambda: any(connection.is_paused for connection in prox.entry.connections))
         before = resident()
         go_on.set()
         assert (await client.response()).status == 200

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prox.http import server as server_module
-from prox.http import watch
+from prox.http import upload, watch
 from prox.tasks import spawn
 from support.client import Client, CutError, get, post, post_chunked
 from support.servers import serving, until
@@ -311,7 +311,7 @@ async def test_read_timeout() -> None:
 
 
 async def test_min_body_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "BODY_GRACE", 0.1)
+    monkeypatch.setattr(upload, "BODY_GRACE", 0.1)
     monkeypatch.setattr(watch, "_LONGEST_SLEEP", 0.05)
     config = {"min_body_rate": 1_000_000}
     async with Upstream() as upstream, serving(upstream.address, config=config) as prox:
@@ -336,7 +336,7 @@ async def test_min_body_rate(monkeypatch: pytest.MonkeyPatch) -> None:
         async with await prox.connect() as client:
             body = b"x" * 8_000_000
             sending = spawn(client.send(post(body)), "test")
-            await until(lambda: any(connection._paused_at for connection in prox.entry.connections))
+            await until(lambda: any(connection.is_paused for connection in prox.entry.connections))
             async with await prox.connect() as other:  # one that is too slow, from later on
                 await other.send(get("/trickle", "Content-Length: 1000000", method="POST"), b"123")
                 assert (await other.response()).status == 408
@@ -402,6 +402,15 @@ async def test_a_refused_client_that_still_sends_reads_its_answer(framing: str) 
         assert (response.status, response["connection"]) == (404, b"close")
 
 
+async def test_a_client_whose_body_is_refused_at_once_reads_its_answer() -> None:
+    async with serving("127.0.0.1:1") as prox, await prox.connect() as client:
+        await client.send(get("/", "Transfer-Encoding: chunked", method="POST") + b"nonsense\r\n")
+        for _ in range(100):
+            await client.send(b"x" * 65536)
+        response = await client.response()
+        assert (response.status, response["connection"]) == (400, b"close")
+
+
 async def test_a_refused_client_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "LINGER", 0.05)
     async with serving("127.0.0.1:1") as prox, await prox.connect() as client:
@@ -444,7 +453,7 @@ async def test_a_client_that_hangs_up_while_prox_does_not_read_from_it(
         await client.send(get("/", "Content-Length: 100000000", method="POST"))
         sending = spawn(client.send(b"x" * 100_000_000), "send")
         (connection,) = prox.entry.connections
-        await until(lambda: connection._paused_at)
+        await until(lambda: connection.is_paused)
         timer = connection._watch
         assert timer is not None
         dues = [timer.next]

@@ -283,6 +283,35 @@ async def test_the_access_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "config", "expected"),
+    [
+        (b"GET /a%20b?c HTTP/1.1\r\n\r\n", {}, ("GET", "/a b", 400, "malformed")),
+        (b"GET /a HTTP/2.0\r\n\r\n", {}, ("GET", "/a", 505, "version")),
+        (b"BREW /a HTTP/1.1\r\nHost: a\r\n\r\n", {}, ("", "", 501, "unknown_method")),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", {}, ("", "", 400, "malformed")),
+        (get("/" + "a" * 2000), {"max_target_bytes": 100}, ("GET", "/" + "a" * 1023, 414, "target_size")),
+        (get("/a", "X: " + "a" * 2000), {"max_header_bytes": 500}, ("GET", "/a", 431, "header_size")),
+        (get("/a", "Content-Length: 9"), {"max_body_bytes": 5}, ("GET", "/a", 413, "body_size")),
+        (get("/a", "Transfer-Encoding: chunked") + b"x\r\n", {}, ("GET", "/a", 400, "malformed")),
+        (get("/a", "Expect: x"), {}, ("GET", "/a", 417, "expectation")),
+        (b"\r\nGET /a HTTP/1.1\r\nHo", {"read_header_timeout": "20ms"}, ("GET", "/a", 408, "deadline_head")),
+        (get("/a/../b"), {}, ("GET", "/a/../b", 400, "dot_segments")),
+    ],
+)
+async def test_refused_messages_are_in_the_access_log(
+    data: bytes, config: dict[str, Any], expected: tuple[str, str, int, str], tmp_path: Path
+) -> None:
+    log = tmp_path / "access.log"
+    root = {"logging": {"access_log": str(log)}}
+    async with serving("127.0.0.1:1", config=config, root=root) as prox, await prox.connect() as client:
+        response = await client.request(data)
+        (line,) = await logged(log, 1)
+    assert (line["method"], line["path"], line["status"], line["reason"]) == expected
+    assert (line["service"], line["route"], line["client_ip"]) == ("web", -1, "127.0.0.1")
+    assert line["bytes_out"] == len(response.body)
+
+
+@pytest.mark.parametrize(
     ("chain", "expected"),
     [
         ("203.0.113.9", "203.0.113.9"),

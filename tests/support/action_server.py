@@ -83,7 +83,9 @@ class ActionServer:
         finally:
             self.ended += 1
 
-    def malformed(self, client: Client, error: BadMessageError) -> None:
+    def malformed(
+        self, client: Client, error: BadMessageError, method: str, path: str, bytes_out: int
+    ) -> None:
         """See prox.http.entry.Handler."""
         raise AssertionError(f"a test sent what is malformed: {error}")
 

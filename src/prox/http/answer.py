@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from .codec import fields
 from .codec.body import LAST_CHUNK, chunk
-from .codec.errors import BadMessageError
 from .codec.fields import Headers
 from .codec.request import RequestHead
 from .codec.response import ResponseHead
@@ -209,11 +208,10 @@ def _make_status_line(status: int, reason_phrase: bytes | None) -> bytes:
     return b"HTTP/1.1 %d %b" % (status, text)
 
 
-def refusal(error: BadMessageError) -> bytes:
+def refusal(status: int, body: bytes) -> bytes:
     """The whole answer to a message that is not worth an exchange; the connection ends after it."""
-    body = f"{error}\n".encode()
     parts = [
-        _status_line(error.status, None),
+        _status_line(status, None),
         fields.line_of(b"Date", http_date()),
         b"\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
         % len(body),

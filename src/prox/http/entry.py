@@ -23,8 +23,18 @@ class Handler(Protocol):
     def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """Answer one exchange; CancelledError means that the client has gone."""
 
-    def malformed(self, client: Client, error: BadMessageError) -> None:
-        """A message was refused before it became an exchange."""
+    def malformed(
+        self, client: Client, error: BadMessageError, method: str, path: str, bytes_out: int
+    ) -> None:
+        """A message was refused before it became an exchange.
+
+        Args:
+            client: the connection's peer.
+            error: why, and what it was answered.
+            method: what it asked for; empty where it did not tell.
+            path: the same, decoded.
+            bytes_out: size of the answer's body.
+        """
 
 
 class Entry:

@@ -15,15 +15,14 @@ from typing import Final, cast
 
 from prox.flow import Flow
 
+from . import beginnings
 from .answer import Http1Exchange, refusal
-from .body import RequestBody
-from .codec.body import ChunkedDecoder, Decoder, LengthDecoder
 from .codec.errors import BadMessageError
 from .codec.target import parse_target, split_host
 from .entry import Entry
 from .exchange import Client
-from .limits import Limits
 from .sockets import has_hung_up, send_reset
+from .upload import Upload
 from .watch import NEVER, Watch
 
 _log: Final = logging.getLogger("prox.http")
@@ -31,17 +30,14 @@ _log: Final = logging.getLogger("prox.http")
 WRITE_BUFFER: Final = 256 * 1024
 """Bytes that may wait for a slow client before its source is paused: what one read may bring."""
 
-BODY_GRACE = 20.0
-"""Seconds before `min_body_rate` is asked for."""
-
 LINGER = 2.0
 """Seconds in which a refused client that still sends may read its answer."""
 
-DRAIN_BYTES: Final = 64 * 1024
-"""How much of a body that nobody wants is read away so that the connection can be used again."""
-
 DRAIN_SECONDS = 5.0
-"""How long that may take."""
+"""How long it may take to read the rest of a body away that nobody wants."""
+
+HANG_UP = 0.5
+"""Seconds after which it is looked whether a client has gone from whom prox does not read."""
 
 _END: Final = b"\r\n\r\n"
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
@@ -54,20 +50,17 @@ class ServerConnection:
     """
 
     __slots__ = (
-        "_body",
         "_buffer",
         "_close",
         "_deadline",
-        "_decoder",
         "_entry",
         "_exchange",
         "_flow",
         "_in_head",
         "_lingering",
-        "_paused_at",
-        "_paused_for",
         "_served",
         "_starting",
+        "_upload",
         "_watch",
         "client",
         "loop",
@@ -86,15 +79,12 @@ class ServerConnection:
         self._buffer = b""
         self._exchange: Http1Exchange | None = None
         self._flow = Flow(self._flow_ended)
-        self._decoder: Decoder | None = None
-        self._body: RequestBody | None = None
+        self._upload: Upload | None = None
         self._close = False
         self._in_head = False
         self._lingering = False
         self._starting = False
         self._served = 0
-        self._paused_at: float | None = None
-        self._paused_for = 0.0
         self.write_paused = False
 
     # What the transport says.
@@ -112,8 +102,8 @@ class ServerConnection:
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._decoder is not None:
-            self._receive_body(data)
+        if self._upload is not None:
+            self._receive_body(self._upload, data)
         elif self._exchange is None and not self._buffer and not self.write_paused:
             if not self._lingering:
                 self._receive_head(data)
@@ -123,7 +113,7 @@ class ServerConnection:
                 data, self._buffer = self._buffer, b""
                 self._receive_head(data)
             elif self._is_far_ahead():
-                self.transport.pause_reading()
+                self.stop_reading()
 
     def eof_received(self) -> None:
         """The client sent FIN: it has gone, as nginx and Go hold it. The transport closes."""
@@ -151,24 +141,16 @@ class ServerConnection:
         elif self._exchange.source is not None:
             self._exchange.source.resume()
 
-    # What the body's reader says (this connection is the source of its requests' bodies).
+    @property
+    def is_paused(self) -> bool:
+        """Whether a body comes faster than it is taken, so that prox does not read on."""
+        return self._upload is not None and self._upload.paused_at is not None
 
-    def pause(self) -> None:
-        """Read no more of the body for now."""
-        if self._paused_at is None and self._decoder is not None:
-            self._paused_at = self.loop.time()
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read on."""
-        if self._paused_at is not None:
-            self._paused_for += self.loop.time() - self._paused_at
-            self._paused_at = None
-            self.transport.resume_reading()
-
-    def stop(self) -> None:
-        """Nobody wants the rest of the body: it is read away, or the connection ends after the answer."""
-        self.resume()
+    def stop_reading(self) -> None:
+        """Read no more for now. The transport will not tell that the client has gone: the watch looks."""
+        self.transport.pause_reading()
+        if self._watch is not None:
+            self._watch.expect(self.loop.time() + HANG_UP)
 
     # What the server says.
 
@@ -212,13 +194,13 @@ class ServerConnection:
             try:
                 exchange = self._open(head)
             except BadMessageError as error:
-                self._refuse(error)
+                self._refuse(error, head)
                 return
             self._exchange = exchange
             self._starting = True
-            if self._decoder is not None and self._buffer:
+            if self._upload is not None and self._buffer:
                 data, self._buffer = self._buffer, b""
-                self._receive_body(data)
+                self._receive_body(self._upload, data)
                 if not self._is_serving():  # the body's first bytes were refused
                     self._starting = False
                     return
@@ -233,7 +215,7 @@ class ServerConnection:
         entry = self._entry
         limits = entry.limits
         if len(head) > limits.max_header_bytes:
-            raise _too_large(head, limits)
+            raise beginnings.too_large(head, limits)
         request = entry.parser.parse(head, limits.max_header_count)
         if len(request.request_target) > limits.max_target_bytes:
             raise BadMessageError("request target too long", 414, "target_size")
@@ -260,54 +242,38 @@ class ServerConnection:
         limits = self._entry.limits
         if limits.max_body_bytes and length > limits.max_body_bytes:
             raise BadMessageError("request body too large", 413, "body_size")
-        self._decoder = LengthDecoder(length) if length > 0 else ChunkedDecoder()
-        self._body = exchange.body = RequestBody(self, length)
-        self._paused_for = 0.0
-        self._paused_at = None
+        self._upload = upload = Upload(self, length)
+        exchange.body = upload.body
         if limits.read_timeout is not None and self._watch is not None:
             self._watch.expect(exchange.started + limits.read_timeout)
 
     def _incomplete(self, data: bytes) -> None:
         """Keep a head whose end has not come, unless it can't become one any more."""
         limits = self._entry.limits
-        first = data.find(b"\n")
-        if len(data) > limits.max_header_bytes or (first < 0 and len(data) > limits.max_target_bytes + 64):
-            self._refuse(_too_large(data, limits))
-        elif first >= 0 and data.count(b"\n") != data.count(b"\r\n"):
-            self._refuse(BadMessageError("bare LF in the head"))
-        elif first < 0 and not data[:1].isalpha() and data != b"\r":
-            self._refuse(BadMessageError("malformed request line"))
-        else:
-            if not self._in_head and self._watch is not None:
-                self._in_head = True
-                self._deadline = min(self._deadline, self._after(limits.read_header_timeout))
-                self._watch.expect(self._deadline)
-            self._buffer = data
-
-    def _receive_body(self, data: bytes) -> None:
-        decoder = self._decoder
-        body = self._body
-        assert decoder is not None
-        assert body is not None
         try:
-            piece = decoder.feed(data)
+            beginnings.check(data, limits)
+        except BadMessageError as error:
+            self._refuse(error, data)
+            return
+        if not self._in_head and self._watch is not None:
+            self._in_head = True
+            self._deadline = min(self._deadline, self._after(limits.read_header_timeout))
+            self._watch.expect(self._deadline)
+        self._buffer = data
+
+    def _receive_body(self, upload: Upload, data: bytes) -> None:
+        try:
+            piece = upload.read(data, self._entry.limits.max_body_bytes)
         except BadMessageError as error:
             self._break_request(error)
             return
-        limit = self._entry.limits.max_body_bytes
-        if limit and body.received + len(piece) > limit:
-            self._break_request(BadMessageError("request body too large", 413, "body_size"))
-        elif decoder.done:
-            self._decoder = None
-            self._body = None
-            if self._paused_at is not None:
-                self._paused_at = None
-                self.transport.resume_reading()
-            self._buffer = decoder.rest
-            body.finish(piece)
+        if upload.over:
+            self._upload = None
+            self._buffer = upload.rest
+            upload.body.finish(piece)
             self._advance()
         elif piece:
-            body.feed(piece)
+            upload.body.feed(piece)
 
     # The end of an exchange.
 
@@ -335,12 +301,11 @@ class ServerConnection:
         exchange = self._exchange
         if exchange is None or not exchange.ended or self._flow.running:
             return
-        if self._decoder is not None:
-            assert self._body is not None
+        if self._upload is not None:
             if self._close:
                 self._linger()
                 return
-            self._body.stop()
+            self._upload.body.stop()
             if self._reading_body():
                 self._deadline = self._after(DRAIN_SECONDS)
                 if self._watch is not None:
@@ -375,15 +340,15 @@ class ServerConnection:
         return self._exchange is not None
 
     def _reading_body(self) -> bool:
-        return self._decoder is not None
+        return self._upload is not None
 
     def closes_after(self, exchange: Http1Exchange) -> bool:
         """Whether the connection ends after this answer, whose head is about to be written.
 
         It does too when a body is on its way that nobody will read and that is too long to read away.
         """
-        decoder = self._decoder
-        if decoder is not None and (exchange.expects_continue or self._long_rest(decoder)):
+        upload = self._upload
+        if upload is not None and (exchange.expects_continue or upload.is_long()):
             self._close = True
         return self._close
 
@@ -401,9 +366,6 @@ class ServerConnection:
             self.transport.close()
             self._deadline = self._after(self._entry.limits.idle_timeout)
 
-    def _long_rest(self, decoder: Decoder) -> bool:
-        return not isinstance(decoder, LengthDecoder) or decoder.left > DRAIN_BYTES
-
     def _gone(self) -> None:
         """The client has gone: cancel what it asked for."""
         self._buffer = b""
@@ -411,22 +373,21 @@ class ServerConnection:
         if exchange is None:
             return
         self._exchange = None
-        self._decoder = None
-        body, self._body = self._body, None
+        upload = self._forget_upload()
         if not exchange.ended:
             exchange.broken = True
             exchange.reason = exchange.reason or "client_aborted"
-        if body is not None:
-            body.break_off(ConnectionResetError("the client went away"))
+        if upload is not None:
+            upload.body.break_off(ConnectionResetError("the client went away"))
         self._flow.cancel()
 
     def _break_request(self, error: BadMessageError) -> None:
         """The request turned out malformed, too large or too slow while it was served."""
-        exchange, body = self._exchange, self._body
-        self._decoder = None
+        exchange, upload = self._exchange, self._forget_upload()
+        self._exchange = (
+            None  # the end of its answer is not yet that of the connection: the client still sends
+        )
         self._close = True
-        if not self._flow.running:  # it was refused before anybody was asked
-            self._entry.handler.malformed(self.client, error)
         if exchange is not None and not exchange.ended:
             exchange.reason = error.reason
             if exchange.status == 0:
@@ -434,23 +395,34 @@ class ServerConnection:
             else:
                 exchange.broken = True
                 send_reset(self.transport)
+            if not self._flow.running:  # it was refused before anybody was asked
+                self._entry.handler.malformed(
+                    self.client, error, exchange.method, exchange.target.path, exchange.bytes_out
+                )
         self._linger()
-        if body is not None:
-            body.break_off(error)
+        if upload is not None:
+            upload.body.break_off(error)
         self._flow.cancel()
 
-    def _refuse(self, error: BadMessageError) -> None:
+    def _refuse(self, error: BadMessageError, head: bytes) -> None:
         """Answer a message that never became an exchange, and end the connection."""
-        self._entry.handler.malformed(self.client, error)
-        self.transport.write(refusal(error))
+        method, path = beginnings.method_and_path(head)
+        text = f"{error}\n".encode()
+        self._entry.handler.malformed(self.client, error, method, path, len(text))
+        self.transport.write(refusal(error.status, text))
         self._close = True
         self._linger()
+
+    def _forget_upload(self) -> Upload | None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.over = True
+        return upload
 
     def _linger(self) -> None:
         """Send FIN and wait a little for the client's, so that no RST takes the answer from it."""
         self._exchange = None
-        self._decoder = None
-        self._body = None
+        self._forget_upload()
         self._buffer = b""
         if self.transport.is_closing():
             return
@@ -470,10 +442,16 @@ class ServerConnection:
         exchange = self._exchange
         if exchange is None or self.transport.is_closing():
             return self._check_idle(now)
-        if self._reads_nothing() and has_hung_up(self.transport):
-            self.abort()
-            return NEVER
-        if exchange.ended and self._decoder is not None and not self._flow.running:
+        latest = NEVER
+        if self.is_paused or self._is_far_ahead():
+            if has_hung_up(self.transport):
+                self.abort()
+                return NEVER
+            latest = now + HANG_UP
+        return min(latest, self._check_exchange(now, exchange))
+
+    def _check_exchange(self, now: float, exchange: Http1Exchange) -> float:
+        if exchange.ended and self._upload is not None and not self._flow.running:
             if now >= self._deadline:  # the rest of a body that nobody wants does not come
                 self._linger()
             return self._deadline
@@ -489,14 +467,11 @@ class ServerConnection:
         if self._lingering or transport.is_closing() or transport.get_write_buffer_size():
             send_reset(transport)  # what it does not read by now it never will
         elif self._in_head:
-            self._refuse(BadMessageError("the head came too slowly", 408, "deadline_head"))
+            self._refuse(BadMessageError("the head came too slowly", 408, "deadline_head"), self._buffer)
             return self._deadline
         else:
             transport.close()
         return NEVER
-
-    def _reads_nothing(self) -> bool:
-        return self._paused_at is not None or self._is_far_ahead()
 
     def _check_answer(self, now: float, exchange: Http1Exchange) -> float:
         """`write_timeout`: the whole answer, counted from the request's head."""
@@ -510,15 +485,10 @@ class ServerConnection:
         return NEVER
 
     def _check_body(self, now: float, exchange: Http1Exchange) -> float:
-        """`read_timeout` for the whole request, `min_body_rate` while prox itself reads."""
         limits = self._entry.limits
         due = NEVER
-        if self._decoder is not None and self._body is not None:
-            if limits.read_timeout is not None:
-                due = exchange.started + limits.read_timeout
-            if limits.min_body_rate and self._paused_at is None and not exchange.streams:
-                allowed = max(BODY_GRACE, self._body.received / limits.min_body_rate)
-                due = min(due, exchange.started + self._paused_for + allowed)
+        if self._upload is not None:
+            due = self._upload.due(exchange, limits)
             if now >= due:
                 self._break_request(BadMessageError("the body came too slowly", 408, "deadline_body"))
                 return self._deadline
@@ -528,11 +498,3 @@ class ServerConnection:
                 return self._check_answer(now, exchange)
             due = min(due, limit)
         return due
-
-
-def _too_large(data: bytes, limits: Limits) -> BadMessageError:
-    """Which limit the head goes over that `data` begins."""
-    line = data.find(b"\n")
-    if (len(data) if line < 0 else line) > limits.max_target_bytes + 64:
-        return BadMessageError("request target too long", 414, "target_size")
-    return BadMessageError("request head too large", 431, "header_size")

@@ -60,10 +60,28 @@ class Pipeline:
         self._idle = call
         self._call_when_idle()
 
-    def malformed(self, client: Client, error: BadMessageError) -> None:
+    def malformed(
+        self, client: Client, error: BadMessageError, method: str, path: str, bytes_out: int
+    ) -> None:
         """A message was refused before it became an exchange."""
-        self.counters.request(error.status, 0.0, 0, 0)
+        self.counters.request(error.status, 0.0, 0, bytes_out)
         _log.debug("refused a message of %s: %s", client.address, error)
+        if self._unrouted_log is not None:
+            record = AccessRecord(
+                service=self._service,
+                route=-1,
+                method=method,
+                path=path,
+                status=error.status,
+                duration_ms=0.0,
+                bytes_in=0,
+                bytes_out=bytes_out,
+                client_ip=client.ip,
+                user_agent="",
+                target="",
+                reason=error.reason,
+            )
+            self._unrouted_log.write(record)
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request."""

@@ -40,23 +40,6 @@ def test_whatever_is_not_digits_is_no_length(value: bytes) -> None:
 @pytest.mark.parametrize(
     ("value", "legal"),
     [
-        (b"", True),
-        (b"a\tb", True),
-        (b"\xe9", True),
-        (b"a\x00", False),
-        (b"a\rb", False),
-        (b"a\nb", False),
-        (b"\x7f", False),
-        (b"\x1f", False),
-    ],
-)
-def test_field_values(value: bytes, legal: bool) -> None:
-    assert fields.is_field_value(value) is legal
-
-
-@pytest.mark.parametrize(
-    ("value", "legal"),
-    [
         (b"", False),
         (b"a", True),
         (b"!#$%&'*+-.^_`|~9", True),

@@ -70,7 +70,6 @@ _NO_FIELDS: Final = frozenset(
 )
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @remembered(1024)
@@ -193,11 +192,6 @@ _RESPONSE_PLACES: Final = _places(
 def is_token(value: bytes) -> bool:
     """Whether `value` is a token (RFC 9110 section 5.6.2): a legal method or field name."""
     return _TOKEN.fullmatch(value) is not None
-
-
-def is_field_value(value: bytes) -> bool:
-    """Whether `value` may stand in a header line: no control character but HTAB (RFC 9110 section 5.5)."""
-    return _BAD_VALUE.search(value) is None
 
 
 def list_members(value: bytes) -> list[bytes]:
