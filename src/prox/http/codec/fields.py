@@ -52,6 +52,9 @@ _KINDS: Final = {
     b"trailer": TRAILER,
 }
 
+# As most peers spell them.
+_SPELLED: Final = frozenset([*_KINDS, *[name.title() for name in _KINDS], b"TE"])
+
 # A Connection header may name any field as hop-by-hop; these stay end-to-end all the same, or a client could
 # take away what the request's meaning and the guard rely on (RFC 9110 section 7.6.1).
 _NO_FIELDS: Final = frozenset(
@@ -143,18 +146,24 @@ def split_response(head: bytes) -> tuple[bytes, bytes, Headers]:
 
 def _split(head: bytes, places: list[tuple[int, ...]]) -> tuple[bytes, bytes, Headers]:
     special: Headers = []
+    plain: list[bytes] = []
     lines = head.split(b"\r\n")
-    plain = [b""]
+    first = lines[0]
+    start = end = len(first)
     for line in lines[1:-2]:
         for place in places[line[0]]:
             if place < len(line) and line[place] == 58:  # ":"
                 name = line[:place]
-                if kind(name) != ORDINARY:
+                if name in _SPELLED or kind(name) != ORDINARY:
                     special.append((name, line[place + 1 :].lstrip(b" \t")))
+                    if start < end:
+                        plain.append(head[start:end])
+                    start = end + len(line) + 2
                     break
-        else:
-            plain.append(line)
-    return lines[0], b"\r\n".join(plain), special
+        end += len(line) + 2
+    if start < end:
+        plain.append(head[start:end])
+    return first, plain[0] if len(plain) == 1 else b"".join(plain), special
 
 
 def _split_line(line: bytes) -> tuple[bytes, bytes]:
