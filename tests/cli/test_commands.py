@@ -53,3 +53,10 @@ def test_a_command_loads_only_its_own_part() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prox", "version"], capture_output=True, text=True, check=True, timeout=15
+    )
+    assert done.stdout.startswith(f"prox {prox.__version__} (")

@@ -14,10 +14,10 @@ def test_requests_by_class_with_bytes_and_latency() -> None:
     assert counters.statuses == [1, 0, 2, 0, 0, 1]
     assert counters.requests == 4
     assert (counters.bytes_in, counters.bytes_out) == (11, 102)
-    assert counters.latency[0] == 2
-    assert counters.latency[BOUNDS.index(0.5)] == 1
-    assert counters.latency[-1] == 1
-    assert counters.latency_sum == pytest.approx(60.3006)
+    assert counters.latency.counts[0] == 2
+    assert counters.latency.counts[BOUNDS.index(0.5)] == 1
+    assert counters.latency.counts[-1] == 1
+    assert counters.latency.sum == pytest.approx(60.3006)
 
 
 def test_connections() -> None:
@@ -37,8 +37,8 @@ def test_sum_of_workers() -> None:
     two.upstream_failed("reset")
     one.add(two)
     assert (one.active, one.connections, one.requests, one.bytes_in, one.bytes_out) == (2, 2, 2, 2, 4)
-    assert one.statuses[4] == sum(one.latency) == 2
-    assert one.latency_sum == pytest.approx(0.004)
+    assert one.statuses[4] == one.latency.count == 2
+    assert one.latency.sum == pytest.approx(0.004)
     assert {fault: count for fault, count in one.upstream_faults.items() if count} == {
         "refused": 2,
         "reset": 1,

@@ -5,11 +5,12 @@ A service has one `Counters` in each worker; `add` sums those of the workers.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import Final
 
+from .histogram import Histogram
+
 BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds of the latency buckets in seconds, inclusive; above the last there is one more."""
+"""Upper bounds in seconds for whole requests."""
 
 
 class Counters:
@@ -21,7 +22,6 @@ class Counters:
         "bytes_out",
         "connections",
         "latency",
-        "latency_sum",
         "statuses",
         "upstream_faults",
     )
@@ -38,10 +38,8 @@ class Counters:
         self.bytes_out = 0
         """Body bytes to clients."""
         self.upstream_faults: dict[str, int] = {}
-        self.latency = [0] * (len(BOUNDS) + 1)
-        """Requests by duration, a count for each bucket (not cumulative)."""
-        self.latency_sum = 0.0
-        """Seconds that all requests took."""
+        self.latency = Histogram(BOUNDS)
+        """Durations of requests."""
 
     @property
     def requests(self) -> int:
@@ -69,8 +67,7 @@ class Counters:
         self.statuses[status // 100] += 1
         self.bytes_in += bytes_in
         self.bytes_out += bytes_out
-        self.latency[bisect_left(BOUNDS, seconds)] += 1
-        self.latency_sum += seconds
+        self.latency.observe(seconds)
 
     def upstream_failed(self, kind: str) -> None:
         """An upstream failed, in the way that the access log's token `kind` says."""
@@ -82,8 +79,7 @@ class Counters:
         self.connections += other.connections
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
-        self.latency_sum += other.latency_sum
         self.statuses = [mine + its for mine, its in zip(self.statuses, other.statuses, strict=True)]
-        self.latency = [mine + its for mine, its in zip(self.latency, other.latency, strict=True)]
+        self.latency.add(other.latency)
         for fault, count in other.upstream_faults.items():
             self.upstream_faults[fault] = self.upstream_faults.get(fault, 0) + count
