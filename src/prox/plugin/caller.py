@@ -130,7 +130,13 @@ class Caller:
 
     async def ask_request(self, frame: bytes, deadline: float) -> AuthorizeResult:
         """`call_request` for a frame that is encoded already."""
-        answer = await self._ask(frame, deadline)
+        try:
+            connection = self._idle.pop() if self._idle else await self._wait_for_connection(deadline)
+            answer = await connection.ask(frame, deadline)
+        except CallError as error:
+            self._failed(error)
+            raise
+        self.failures = 0
         try:
             result = decode_authorize(answer)
         except DecodeError as error:
