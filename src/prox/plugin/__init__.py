@@ -6,6 +6,7 @@ program, with or without the proxy around it.
 
 from prox.wire import MatchInfo
 
+from .asking import HookRecord
 from .caller import Caller
 from .errors import (
     CallError,
@@ -17,7 +18,7 @@ from .errors import (
     RequestNotEncodable,
 )
 from .figures import HookFigures, PluginState, State
-from .index import HookIndex, HookRecord
+from .index import HookIndex
 from .limits import PluginLimits
 from .manager import Manager, Prepared
 from .model import BalancerSink, Binding, Delays, OnError, PluginSpec, RouteInfo

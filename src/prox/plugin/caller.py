@@ -31,6 +31,8 @@ from prox.wire import (
     decode_response_mod,
     decode_result,
     marshal_envelope,
+    shown_to,
+    understood,
 )
 
 from .connection import Connection, connect, own_uid
@@ -58,6 +60,7 @@ class Caller:
         notifications: what waits for on_disconnect, where it shall outlive this caller.
 
     Attributes:
+        features: what the process has said that it knows.
         failures: calls that were met with silence since the last that was not.
         failing_since: when the first of them failed, in the loop's time.
     """
@@ -73,6 +76,7 @@ class Caller:
     ) -> None:
         self.path = path
         self.max_frame = max_frame
+        self.features: frozenset[str] = frozenset()
         self._loop = asyncio.get_running_loop()
         self._uid = own_uid() if uid is None else uid
         self._limit = max_concurrency
@@ -111,13 +115,14 @@ class Caller:
             EncodeError: the request can't be encoded.
             FrameTooLarge: its frame is above the limit.
         """
+        info = shown_to(info, self.features)
         return await self.ask_request(marshal_envelope(HookType.ON_REQUEST, info, self.max_frame), deadline)
 
     async def call_response(
         self, info: RequestInfo, response: UpstreamResponseInfo, deadline: float
     ) -> ResponseModResult:
         """Ask on_response; as `call_request`."""
-        pair = ResponsePair(request=info, response=response)
+        pair = shown_to(ResponsePair(request=info, response=response), self.features)
         return await self.ask_response(marshal_envelope(HookType.ON_RESPONSE, pair, self.max_frame), deadline)
 
     async def call_connect(self, conn: ConnInfo, deadline: float) -> ConnResult:
@@ -138,9 +143,11 @@ class Caller:
             raise
         self.failures = 0
         try:
-            result = decode_authorize(answer)
+            result = decode_authorize(answer, self.features)
         except DecodeError as error:
             raise CallError(ErrorKind.UNDECODABLE, str(error)) from error
+        if result.changes is not None or result.response is not None:
+            result = understood(result, self.features)
         if result.status and not 200 <= result.status <= 599 and not result.allow:
             raise CallError(ErrorKind.UNDECODABLE, f"{result.status} is no status for a denial")
         return result
@@ -149,9 +156,10 @@ class Caller:
         """`call_response` for a frame that is encoded already."""
         answer = await self._ask(frame, deadline)
         try:
-            return decode_response_mod(answer)
+            result = decode_response_mod(answer, self.features)
         except DecodeError as error:
             raise CallError(ErrorKind.UNDECODABLE, str(error)) from error
+        return result if result.changes is None else understood(result, self.features)
 
     async def ask_connect(self, frame: bytes, deadline: float) -> ConnResult:
         """`call_connect` for a frame that is encoded already."""
@@ -318,6 +326,8 @@ class Caller:
         await connect(self.path, self._uid, lambda: notifier, lambda: not self._closed)
 
     def _encode_disconnect(self, info: DisconnectInfo) -> bytes | None:
+        if info.trace is not None:
+            info = shown_to(info, self.features)
         try:
             return marshal_envelope(HookType.ON_DISCONNECT, info, self.max_frame)
         except WireError:

@@ -51,6 +51,7 @@ class PluginState:
         error: why the last start failed, or why its process had to be ended; empty once one runs.
         stderr: its last lines of stderr.
         hooks: what it serves.
+        features: what it knows beyond the base protocol.
         figures: by hook.
         queued: on_disconnect messages that wait.
         dropped: on_disconnect messages that were dropped because the queue was full.
@@ -72,6 +73,7 @@ class PluginState:
     error: str
     stderr: tuple[str, ...]
     hooks: tuple[str, ...]
+    features: tuple[str, ...]
     figures: Mapping[str, HookFigures]
     queued: int
     dropped: int

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from prox.tasks import spawn
 from prox.wire import (
+    FEATURES,
     HOOK_TYPES,
     METHOD_LOG,
     METHOD_READY,
@@ -123,8 +124,16 @@ class Hearing:
         named = frozenset(params.hooks or ())
         unknown = named - HOOK_TYPES.keys()
         hooks = named - unknown
-        if life.hooks == hooks and life.socket == params.socket:
+        said = frozenset(params.features or ())
+        features = said & FEATURES
+        if life.hooks == hooks and life.socket == params.socket and life.features == features:
             return
+        if said != features:
+            _log.debug(
+                "plugin %s: its features %s are not known and ignored",
+                spec.name,
+                printable(", ".join(sorted(said - features))),
+            )
         if unknown:
             warn("ready names unknown hooks: %s", printable(", ".join(sorted(unknown))))
         if hooks and not params.socket:
@@ -138,7 +147,9 @@ class Hearing:
             )
         self._new_caller(life, params.socket)
         life.hooks = hooks
-        life.features = frozenset(params.features or ())
+        life.features = features
+        if life.caller is not None:
+            life.caller.features = features
         self._speaker.heard(life)
 
     def _new_caller(self, life: Life, socket: str) -> None:

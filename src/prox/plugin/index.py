@@ -8,14 +8,11 @@ A hook is asked of each plugin in turn; a plugin in error never counts as one th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Mapping
 from time import perf_counter
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
-
-import msgspec
+from typing import Final
 
 from prox.wire import (
-    HOOK_NAMES,
     HOOK_ON_CONNECT,
     HOOK_ON_DISCONNECT,
     HOOK_ON_REQUEST,
@@ -24,60 +21,38 @@ from prox.wire import (
     ConnInfo,
     ConnResult,
     DisconnectInfo,
-    EncodeError,
-    FrameTooLarge,
     HookType,
     RequestInfo,
     ResponseModResult,
     ResponsePair,
     UpstreamResponseInfo,
-    marshal_envelope,
 )
 
+from .asking import (
+    Asking,
+    HookRecord,
+    Turn,
+    Verdict,
+    conn_with_route,
+    failed,
+    frame_of,
+    info_with_route,
+    note,
+    pair_with_route,
+)
 from .caller import Caller
-from .errors import CallError, ErrorKind, HookError, RequestNotEncodable
-from .figures import HookFigures
+from .errors import CallError
 from .lease import Lease
-from .life import Life
 from .merge import RequestMerge, RequestVerdict, ResponseMerge, stands_alone
-from .model import PluginSpec, Policy
-from .plan import Plan, Step
+from .model import PluginSpec
+from .plan import Plan
 from .supervisor import Supervisor
-
-Verdict: TypeAlias = Literal["allow", "deny", "drop", "fallback", "error"]
-P = TypeVar("P", RequestInfo, ResponsePair, ConnInfo)
-R = TypeVar("R")
 
 _ALLOWED: Final = AuthorizeResult(allow=True)
 _UNCHANGED: Final = ResponseModResult()
 _CONNECTED: Final = ConnResult(allow=True)
 _NOTHING: Final[frozenset[bytes]] = frozenset()
-
-
-class HookRecord:
-    """What the access log says of the hooks of a request.
-
-    Attributes:
-        plugin: alias of the plugin that decided, or failed; of the last one asked when all allowed.
-        verdict: the outcome; `error` also where a plugin failed and the policy allowed.
-    """
-
-    __slots__ = ("plugin", "verdict")
-
-    def __init__(self) -> None:
-        self.plugin = ""
-        self.verdict: Verdict = "allow"
-
-
-class _Turn:
-    """A step with the plugin that takes it, and that plugin's figures of on_request."""
-
-    __slots__ = ("figures", "step", "supervisor")
-
-    def __init__(self, step: Step, supervisor: Supervisor) -> None:
-        self.step = step
-        self.supervisor = supervisor
-        self.figures: HookFigures = supervisor.figures[HOOK_ON_REQUEST]
+_NO_FEATURES: Final[frozenset[str]] = frozenset()
 
 
 class _Stage:
@@ -85,7 +60,7 @@ class _Stage:
 
     __slots__ = ("only", "timeout", "turns")
 
-    def __init__(self, turns: list[_Turn], timeout: float) -> None:
+    def __init__(self, turns: list[Turn], timeout: float) -> None:
         self.turns = tuple(turns)
         self.timeout = timeout
         self.only = turns[0] if len(turns) == 1 else None
@@ -107,10 +82,10 @@ class HookIndex:
         self._own_headers = plan.own_headers
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stages = {
-            place: _Stage([_Turn(step, supervisors[step.plugin]) for step in stage.steps], stage.timeout)
+            place: _Stage([Turn(step, supervisors[step.plugin]) for step in stage.steps], stage.timeout)
             for place, stage in plan.stages.items()
         }
-        self._turns_of: dict[str, tuple[_Turn, ...]] = {}
+        self._turns_of: dict[str, tuple[Turn, ...]] = {}
         self._timeouts: dict[str, float] = {}
         for (route_id, _), found in self._stages.items():
             self._timeouts.setdefault(route_id, found.timeout)
@@ -133,6 +108,15 @@ class HookIndex:
         if len(turns) == 1:
             return turns[0].supervisor.hooks
         return frozenset().union(*[turn.supervisor.hooks for turn in turns])
+
+    def features_of(self, route_id: str) -> frozenset[str]:
+        """The features that any plugin of the route has named: what a request must be looked at for. Never waits."""
+        found = _NO_FEATURES
+        for turn in self._turns_of.get(route_id, ()):
+            features = turn.supervisor.features
+            if features:
+                found = found | features if found else features
+        return found
 
     def deadline(self, route_id: str, spent: float = 0.0) -> float:
         """When the plugins of a route must have answered a hook that is asked from now on, in the loop's time.
@@ -194,11 +178,11 @@ class HookIndex:
             era = life.era
             era.calls += 1
             try:
-                frame = _frame_of(info, route_id, caller.max_frame)
+                frame = frame_of(info, route_id, caller)
                 began = perf_counter()
                 result = await caller.ask_request(frame, limit)
             except CallError as error:
-                _failed(turn, HOOK_ON_REQUEST, route_id, step.on_error.request, error, record)
+                failed(turn, HOOK_ON_REQUEST, route_id, step.on_error.request, error, record)
                 return _ALLOWED
             finally:
                 era.leave()
@@ -207,7 +191,7 @@ class HookIndex:
                 figures.verdicts["allow"] += 1
                 if record is not None:
                     if record.plugin:
-                        _note(record, supervisor.name, "allow")
+                        note(record, supervisor.name, "allow")
                     else:
                         record.plugin = supervisor.name
                 return result
@@ -218,10 +202,10 @@ class HookIndex:
 
     @staticmethod
     async def _ask_in_turn(
-        turns: tuple[_Turn, ...], route_id: str, info: RequestInfo, limit: float, record: HookRecord | None
+        turns: tuple[Turn, ...], route_id: str, info: RequestInfo, limit: float, record: HookRecord | None
     ) -> AuthorizeResult:
         merge = RequestMerge()
-        asking = _Asking(HookType.ON_REQUEST, route_id, info, _info_with_route, Caller.ask_request, record)
+        asking = Asking(HookType.ON_REQUEST, route_id, info, info_with_route, Caller.ask_request, record)
         for turn in turns:
             if HOOK_ON_REQUEST not in turn.supervisor.hooks:
                 continue
@@ -255,7 +239,7 @@ class HookIndex:
         merge = ResponseMerge()
         pair = ResponsePair(request=info, response=resp)
         hook = HOOK_ON_RESPONSE
-        asking = _Asking(HookType.ON_RESPONSE, route_id, pair, _pair_with_route, Caller.ask_response, record)
+        asking = Asking(HookType.ON_RESPONSE, route_id, pair, pair_with_route, Caller.ask_response, record)
         for turn in (turn for found in stages for turn in found.turns):
             if hook not in turn.supervisor.hooks:
                 continue
@@ -284,7 +268,7 @@ class HookIndex:
             return _CONNECTED
         limit = self._now() + found.timeout if deadline is None else deadline
         hook = HOOK_ON_CONNECT
-        asking = _Asking(HookType.ON_CONNECT, route_id, conn, _conn_with_route, Caller.ask_connect, record)
+        asking = Asking(HookType.ON_CONNECT, route_id, conn, conn_with_route, Caller.ask_connect, record)
         for turn in found.turns:
             if hook not in turn.supervisor.hooks:
                 continue
@@ -293,7 +277,7 @@ class HookIndex:
                 continue
             verdict: Verdict = "allow" if result.allow else "deny"
             turn.supervisor.figures[hook].verdicts[verdict] += 1
-            _note(record, turn.supervisor.name, verdict)
+            note(record, turn.supervisor.name, verdict)
             if not result.allow:
                 return result
         return _CONNECTED
@@ -309,184 +293,10 @@ class HookIndex:
                     supervisor.notify(turn.step.key, info)
 
 
-class _Asking(Generic[P, R]):
-    """The asking of one hook for one request.
-
-    The frame is encoded once for all plugins; only one that knows the route under another id gets its own.
-
-    Attributes:
-        type: the hook.
-        route_id: the route.
-        payload: what the plugins are shown.
-        rename: makes a payload with another route id.
-        call: the call of one plugin.
-        record: filled in for the access log.
-    """
-
-    __slots__ = ("_frame", "call", "payload", "record", "rename", "route_id", "type")
-
-    def __init__(
-        self,
-        type_: HookType,
-        route_id: str,
-        payload: P,
-        rename: Callable[[P, str], P],
-        call: Callable[[Caller, bytes, float], Awaitable[R]],
-        record: HookRecord | None,
-    ) -> None:
-        self.type = type_
-        self.route_id = route_id
-        self.payload: P = payload
-        self.rename: Callable[[P, str], P] = rename
-        self.call = call
-        self.record = record
-        self._frame: bytes | None = None
-
-    async def ask(self, turn: _Turn, policy: Policy, deadline: float) -> R | None:
-        """A plugin's answer, or None where it is in error and the policy allows."""
-        supervisor, step = turn.supervisor, turn.step
-        hook = HOOK_NAMES[self.type]
-        figures = supervisor.figures[hook]
-        figures.calls += 1
-        if step.timeout is not None:
-            deadline = min(deadline, asyncio.get_running_loop().time() + step.timeout)
-        try:
-            life, caller = self._reach(supervisor, hook)
-            known = life.id_of(step.key, self.route_id)
-            if known is None:
-                life, caller, known = await self._moved(supervisor, life, step.key, deadline)
-            if life.refused:
-                _check_accepted(life, step.key)
-            era = life.era
-            era.calls += 1
-            try:
-                frame = self._encoded(known, caller.max_frame)
-                began = perf_counter()
-                result = await self.call(caller, frame, deadline)
-            finally:
-                era.leave()
-        except CallError as error:
-            _failed(turn, hook, self.route_id, policy, error, self.record)
-            return None
-        figures.latency.observe(perf_counter() - began)
-        return result
-
-    def _answers_doing(self, limit: int) -> bool:
-        """Whether a frame is too large by the answer and not the request: a client must not choose to fail a guard."""
-        payload: object = self.payload
-        return isinstance(payload, ResponsePair) and not _larger(payload.request, limit // 2)
-
-    def _reach(self, supervisor: Supervisor, hook: str) -> tuple[Life, Caller]:
-        life = supervisor.life
-        if life is None or life.hooks is None:
-            raise CallError(ErrorKind.NOT_READY, f"the plugin is {supervisor.status}")
-        caller = life.caller
-        if caller is None or hook not in life.hooks:
-            raise CallError(ErrorKind.NOT_SERVED, "its ready does not name the hook and a socket")
-        return life, caller
-
-    async def _moved(
-        self, supervisor: Supervisor, life: Life, key: Hashable, deadline: float
-    ) -> tuple[Life, Caller, str]:
-        """Who is asked about a route that is getting another id, and under which, once it has it."""
-        await life.moved(key, deadline)
-        life, caller = self._reach(
-            supervisor, HOOK_NAMES[self.type]
-        )  # another process may be in charge by now
-        known = life.id_of(key, self.route_id)
-        if known is None:
-            raise CallError(ErrorKind.NOT_CONFIGURED, "it has not acknowledged the route")
-        return life, caller, known
-
-    def _encoded(self, route_id: str, limit: int) -> bytes:
-        """The call's frame under the plugin's id of the route."""
-        if self._frame is not None and route_id == self.route_id and len(self._frame) <= limit:
-            return self._frame
-        payload = self.payload
-        if _route_of(payload) != route_id:
-            payload = self.rename(payload, route_id)
-        try:
-            frame = marshal_envelope(self.type, payload, limit)
-        except EncodeError as error:
-            raise RequestNotEncodable(400, str(error)) from error
-        except FrameTooLarge as error:
-            if self._answers_doing(limit):
-                raise CallError(ErrorKind.TOO_LARGE, f"the answer's headers: {error}") from error
-            raise RequestNotEncodable(431, str(error)) from error
-        if route_id == self.route_id:
-            self._frame = frame
-        return frame
-
-
 def _take(
-    merge: RequestMerge, turn: _Turn, result: AuthorizeResult, record: HookRecord | None
+    merge: RequestMerge, turn: Turn, result: AuthorizeResult, record: HookRecord | None
 ) -> RequestVerdict:
     verdict = merge.add(result, turn.step.foreign, turn.supervisor.complaints)
     turn.figures.verdicts[verdict] += 1
-    _note(record, turn.supervisor.name, verdict)
+    note(record, turn.supervisor.name, verdict)
     return verdict
-
-
-def _failed(
-    turn: _Turn, hook: str, route_id: str, policy: Policy, error: CallError, record: HookRecord | None
-) -> None:
-    """Count and tell of a call that failed; raises HookError where the policy denies."""
-    supervisor = turn.supervisor
-    supervisor.figures[hook].errors[error.kind] += 1
-    failure = HookError(supervisor.name, route_id, hook, error.kind, str(error))
-    supervisor.complaints.warn("%s", failure)
-    _note(record, supervisor.name, "error")
-    if policy == "deny":
-        raise failure from error
-
-
-def _frame_of(info: RequestInfo, route_id: str, limit: int) -> bytes:
-    """The frame of on_request under the id `route_id`."""
-    if info.route_id != route_id:
-        info = _info_with_route(info, route_id)
-    try:
-        return marshal_envelope(HookType.ON_REQUEST, info, limit)
-    except EncodeError as error:
-        raise RequestNotEncodable(400, str(error)) from error
-    except FrameTooLarge as error:
-        raise RequestNotEncodable(431, str(error)) from error
-
-
-def _check_accepted(life: Life, key: Hashable) -> None:
-    if key in life.refused:
-        raise CallError(ErrorKind.NOT_CONFIGURED, "it refused the route")
-
-
-def _larger(info: RequestInfo, limit: int) -> bool:
-    try:
-        marshal_envelope(HookType.ON_REQUEST, info, limit)
-    except FrameTooLarge:
-        return True
-    return False
-
-
-def _route_of(payload: RequestInfo | ResponsePair | ConnInfo) -> str:
-    if isinstance(payload, ResponsePair):
-        return payload.request.route_id
-    return payload.route_id
-
-
-def _info_with_route(info: RequestInfo, route_id: str) -> RequestInfo:
-    return msgspec.structs.replace(info, route_id=route_id)
-
-
-def _pair_with_route(pair: ResponsePair, route_id: str) -> ResponsePair:
-    return ResponsePair(request=_info_with_route(pair.request, route_id), response=pair.response)
-
-
-def _conn_with_route(conn: ConnInfo, route_id: str) -> ConnInfo:
-    return msgspec.structs.replace(conn, route_id=route_id)
-
-
-_WEIGHT: Final = {"allow": 0, "fallback": 1, "error": 2, "deny": 3, "drop": 3}
-
-
-def _note(record: HookRecord | None, plugin: str, verdict: Verdict) -> None:
-    """Keep the verdict that says most: one that ends it, an error, a fallback, an allowance."""
-    if record is not None and (not record.plugin or _WEIGHT[verdict] >= _WEIGHT[record.verdict]):
-        record.plugin, record.verdict = plugin, verdict

@@ -60,7 +60,7 @@ class Life:
         caller: its hooks; None until `ready`, or where it serves none.
         socket: the path that it said in `ready`.
         hooks: what it said that it serves; None until `ready`.
-        features: what it said that it knows.
+        features: of those that prox knows, what it said that it knows.
         pushed: it has pushed something.
         refused: the routes whose `configure` it answered with an error, and the error.
         era: the calls under the present ids.

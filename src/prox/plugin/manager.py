@@ -28,11 +28,12 @@ from prox.wire import (
     UpstreamResponseInfo,
 )
 
+from .asking import HookRecord
 from .executable import Version, program_files, version_of
 from .figures import PluginState
 from .guardian import Guardian
 from .host import Host
-from .index import HookIndex, HookRecord
+from .index import HookIndex
 from .life import Life
 from .model import Binding, Delays, PluginSpec, RouteInfo
 from .plan import Plan, Route

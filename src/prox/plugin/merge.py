@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from prox.wire import AuthorizeResult, ResponseModResult, Speed
+from prox.wire import AuthorizeResult, HeaderChanges, ResponseModResult, Speed
 
 from .complaints import Complaints
-from .headers import NOT_ON_REQUESTS, NOT_ON_RESPONSES, all_taken, normalise, take_headers
+from .headers import ON_REQUESTS, ON_RESPONSES, HeaderMerge, all_taken
 
 RequestVerdict: TypeAlias = Literal["allow", "deny", "drop", "fallback"]
 
-_ALLOWED: Final = AuthorizeResult(allow=True)
 _UNCHANGED: Final = ResponseModResult()
+_NONE: Final[dict[str, str]] = {}
 _NOBODYS: Final[frozenset[str]] = frozenset()
 
 
@@ -22,16 +22,19 @@ def stands_alone(result: AuthorizeResult, foreign: frozenset[str]) -> bool:
         return False
     if result.path and result.path[0] != "/":
         return False
+    if result.changes is not None or result.response is not None:
+        return False
     return not result.headers or all_taken(result.headers, foreign)
 
 
 class RequestMerge:
     """Merges verdicts of on_request in the order of the plugins."""
 
-    __slots__ = ("_fallback", "_headers", "_path", "_refusal", "_speed", "_strip_query")
+    __slots__ = ("_fallback", "_headers", "_path", "_refusal", "_response", "_speed", "_strip_query")
 
     def __init__(self) -> None:
-        self._headers: dict[str, str] = {}
+        self._headers: HeaderMerge | None = None
+        self._response: HeaderMerge | None = None
         self._speed: Speed | None = None
         self._path = ""
         self._strip_query = self._fallback = False
@@ -49,13 +52,24 @@ class RequestMerge:
             self._refusal = AuthorizeResult(allow=False, drop=True)
             return "drop"
         if not result.allow and not result.fallback:
-            headers: dict[str, str] = {}
-            take_headers(result.headers, headers, NOT_ON_RESPONSES, _NOBODYS, complaints)
-            status = result.status or 403
-            self._refusal = AuthorizeResult(allow=False, status=status, body=result.body, headers=headers)
+            own = HeaderMerge(ON_RESPONSES)
+            own.take(result.headers, result.changes, _NOBODYS, complaints)
+            self._refusal = AuthorizeResult(
+                allow=False,
+                status=result.status or 403,
+                body=result.body,
+                headers=own.headers,
+                changes=own.changes([]),
+            )
             return "deny"
-        if result.headers:
-            take_headers(result.headers, self._headers, NOT_ON_REQUESTS, foreign, complaints)
+        if result.headers or result.changes is not None:
+            if self._headers is None:
+                self._headers = HeaderMerge(ON_REQUESTS)
+            self._headers.take(result.headers, result.changes, foreign, complaints)
+        if result.response is not None:
+            if self._response is None:
+                self._response = HeaderMerge(ON_RESPONSES)
+            self._response.take(_NONE, result.response, _NOBODYS, complaints)
         if result.speed is not None:
             self._speed = _slower(self._speed, result.speed)
         if result.strip_query:
@@ -71,47 +85,51 @@ class RequestMerge:
         """What all of them together say."""
         if self._refusal is not None:
             return self._refusal
-        if not (self._fallback or self._headers or self._path or self._strip_query or self._speed):
-            return _ALLOWED
+        headers: dict[str, str] = {}
+        changes: HeaderChanges | None = None
+        response: HeaderChanges | None = None
+        if self._headers is not None:
+            headers = self._headers.headers
+            changes = self._headers.changes(self._headers.removed)
+        if self._response is not None:
+            response = self._response.all_changes()
         return AuthorizeResult(
             allow=not self._fallback,
             fallback=self._fallback,
-            headers=self._headers,
+            headers=headers,
             speed=self._speed,
             strip_query=self._strip_query,
             path=self._path,
+            changes=changes,
+            response=response,
         )
 
 
 class ResponseMerge:
     """Merges what plugins change in an answer, in the order of the plugins."""
 
-    __slots__ = ("_headers", "_remove", "_status")
+    __slots__ = ("_headers", "_status")
 
     def __init__(self) -> None:
-        self._headers: dict[str, str] = {}
-        self._remove: dict[str, str] = {}
+        self._headers = HeaderMerge(ON_RESPONSES)
         self._status = 0
 
     def add(self, result: ResponseModResult, complaints: Complaints) -> Literal["keep", "change"]:
         """Take a plugin's answer."""
-        take_headers(result.headers, self._headers, NOT_ON_RESPONSES, _NOBODYS, complaints)
-        for name in result.remove:
-            plain = normalise(name)
-            if not plain or plain in NOT_ON_RESPONSES:
-                complaints.warn("header %r is not removed: prox sets it itself", name)
-            else:
-                self._remove.setdefault(plain, name)
+        self._headers.take(result.headers, result.changes, _NOBODYS, complaints)
+        self._headers.remove(result.remove, _NOBODYS, complaints)
         if result.status:
             self._status = result.status
-        return "change" if result.status or result.headers or result.remove else "keep"
+        return "keep" if result == _UNCHANGED else "change"
 
     def result(self) -> ResponseModResult:
         """What all of them together say: removals first, then headers."""
-        if not (self._status or self._headers or self._remove):
-            return _UNCHANGED
+        headers = self._headers
         return ResponseModResult(
-            status=self._status, headers=self._headers, remove=list(self._remove.values())
+            status=self._status,
+            headers=headers.headers,
+            remove=headers.removed,
+            changes=headers.changes([]),
         )
 
 

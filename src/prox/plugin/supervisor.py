@@ -46,6 +46,7 @@ class Supervisor:
     Attributes:
         spec: its settings.
         hooks: what it is taken to serve at this moment; a lock that is down is still a lock.
+        features: what it said last that it knows beyond the base protocol.
         life: its process in charge; None between two.
         figures: by hook.
         notifications: what waits for on_disconnect.
@@ -57,6 +58,7 @@ class Supervisor:
     def __init__(self, spec: PluginSpec, host: Host) -> None:
         self.spec = spec
         self.hooks = _UNTIL_READY if spec.hooks is None else frozenset(spec.hooks)
+        self.features: frozenset[str] = frozenset()
         self.life: Life | None = None
         self.figures = {name: HookFigures() for name in HOOK_TYPES}
         self.notifications: NotificationQueue[DisconnectInfo] = NotificationQueue()
@@ -119,6 +121,7 @@ class Supervisor:
             error=self._error,
             stderr=tuple(self._lives.stderr),
             hooks=tuple(sorted(self.hooks)),
+            features=tuple(sorted(self.features)),
             figures=self.figures,
             queued=len(self.notifications),
             dropped=self.notifications.dropped,
@@ -389,6 +392,7 @@ class Supervisor:
             return
         if life.hooks is not None:
             self._state = State.READY
+            self.features = life.features
             self._serves(life.hooks)
         elif life.pushed:
             self._state = State.READY

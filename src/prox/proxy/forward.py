@@ -53,16 +53,15 @@ class HeadBuilder:
         plain = exchange.head.plain
         fixed = self._fixed
         tells_client = self._tells_client
-        own: frozenset[bytes] = frozenset()
+        own = routed.replaced
         replaced = self._replaced
-        if routed.headers:
-            own = frozenset([fields.folded_name(name) for name, _ in routed.headers])
+        if own:
             tells_client = tells_client and own.isdisjoint(_FORWARDED)
             if not own.isdisjoint(replaced):
                 fixed = b"".join([line for name, line in self._lines.items() if name not in own])
             replaced |= own
             if b"host" in own:
-                host = next(value for name, value in routed.headers if name.lower() == b"host")
+                host = next((value for name, value in routed.headers if name.lower() == b"host"), host)
         if exchange.head.dropped:
             plain = exchange.head.plain_without(exchange.head.dropped)
         theirs = routed.route.own_headers
@@ -85,6 +84,8 @@ class HeadBuilder:
         for name, value in routed.headers:
             if name.lower() != b"host":
                 parts.append(fields.line_of(name, value))
+        if routed.appended:
+            parts += [fields.line_of(name, value) for name, value in routed.appended]
         parts.append(b"\r\n\r\n")
         return b"".join(parts)
 

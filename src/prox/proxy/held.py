@@ -12,6 +12,8 @@ from prox.http.exchange import Answer, Exchange
 from prox.http.streams import Source
 from prox.plugin import HookError, RequestNotEncodable
 
+from .altered import kept
+
 _BODILESS: Final = frozenset({204, 304})
 
 Decide = Callable[[int, Headers], Coroutine[Any, Any, tuple[int, Headers]]]
@@ -95,6 +97,8 @@ class HeldAnswer(Answer):
         dropped: frozenset[bytes],
         reason_phrase: bytes | None,
     ) -> None:
+        if dropped:  # here: what plugins set under these names is not what the upstream declared hop-by-hop
+            headers = kept(headers, dropped)
         try:
             new_status, headers = await self._decide(status, headers)
         except (HookError, RequestNotEncodable):
@@ -104,7 +108,7 @@ class HeldAnswer(Answer):
             reason_phrase = None
             if status in _BODILESS:
                 length = 0  # whatever the upstream said of a body that it did not send
-        self._exchange.begin(new_status, headers, length, dropped=dropped, reason_phrase=reason_phrase)
+        self._exchange.begin(new_status, headers, length, reason_phrase=reason_phrase)
         self._release(without_body=new_status != status and new_status in _BODILESS)
 
     def _refuse(self) -> None:

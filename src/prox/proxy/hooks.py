@@ -5,13 +5,23 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+import msgspec
+
 from prox.http.body import RequestBody
 from prox.http.codec import fields
 from prox.http.codec.fields import Headers
 from prox.http.codec.request import RequestHead
 from prox.http.exchange import Exchange
-from prox.wire import AuthorizeResult, RequestInfo, ResponseModResult, UpstreamResponseInfo
+from prox.wire import (
+    FEATURE_HEADERS_MULTI,
+    AuthorizeResult,
+    HeaderChanges,
+    RequestInfo,
+    ResponseModResult,
+    UpstreamResponseInfo,
+)
 
+from .altered import AlteredAnswer, altered, folded, kept, lines_of
 from .route import Routed
 
 _log: Final = logging.getLogger("prox.proxy")
@@ -62,6 +72,16 @@ def first_values(headers: Headers, hidden: frozenset[bytes] = frozenset()) -> di
     return shown
 
 
+def repeated_values(headers: Headers, hidden: frozenset[bytes] = frozenset()) -> dict[str, list[str]]:
+    """Canonical names of what is there more than once to all values in order, without what `first_values` leaves out."""
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        if fields.kind(name) == fields.HOST or (hidden and fields.folded_name(name) in hidden):
+            continue
+        values.setdefault(canonical_name(name.decode("latin-1")), []).append(text_of(value.strip(b" \t")))
+    return {name: several for name, several in values.items() if len(several) > 1}
+
+
 def shown_headers(head: RequestHead, hidden: frozenset[bytes]) -> dict[str, str]:
     """`first_values` of a request's headers, read from the block that most of them are and decoded in one go."""
     plain = fields.without(head.plain, hidden) if hidden else head.plain
@@ -107,6 +127,14 @@ def request_info(routed: Routed, shown_body: bytes) -> RequestInfo:
     )
 
 
+def with_features(routed: Routed, info: RequestInfo, features: frozenset[str]) -> RequestInfo:
+    """What on_request is shown where a plugin of the route has named features; the host sees to who gets what of it."""
+    values: dict[str, list[str]] = {}
+    if FEATURE_HEADERS_MULTI in features:
+        values = repeated_values(routed.exchange.head.headers, routed.route.own_headers)
+    return msgspec.structs.replace(info, all_values=values)
+
+
 async def body_shown(exchange: Exchange, body: RequestBody) -> bytes:
     """The part of a body that on_request is shown. Waits for it."""
     if body.length <= 0 or exchange.method in _WITHOUT_BODY:
@@ -118,7 +146,14 @@ async def body_shown(exchange: Exchange, body: RequestBody) -> bytes:
 def take_verdict(routed: Routed, verdict: AuthorizeResult) -> None:
     """Keep what an allowing verdict changes about the upstream's request; later ones go before earlier."""
     if verdict.headers:
-        routed.headers = replaced(routed.headers, verdict.headers)
+        _set(routed, _encoded(verdict.headers), frozenset([folded(name) for name in verdict.headers]))
+    changes = verdict.changes
+    if changes is not None:
+        _set(routed, lines_of(changes.set), frozenset([folded(name) for name in changes.set]))
+        routed.replaced |= frozenset([folded(name) for name in changes.remove])
+        routed.appended = [*routed.appended, *lines_of(changes.append)]
+    if verdict.response is not None:
+        _alter_answer(routed, verdict.response)
     if verdict.path:
         routed.path = verdict.path
     if verdict.strip_query:
@@ -130,9 +165,29 @@ def take_verdict(routed: Routed, verdict: AuthorizeResult) -> None:
         )
 
 
+def _set(routed: Routed, pairs: Headers, names: frozenset[bytes]) -> None:
+    """Set headers of the upstream's request; `names` are all that the pairs take the place of, folded."""
+    if routed.headers:
+        pairs = [*kept(routed.headers, names), *pairs]
+    routed.headers = pairs
+    routed.replaced = routed.replaced | names if routed.replaced else names
+
+
+def _alter_answer(routed: Routed, changes: HeaderChanges) -> None:
+    """Keep what is to be changed in the answer; one that is held back looks at it, any other passes it."""
+    routed.response_changes = [*routed.response_changes, changes]
+    answer: object = routed.answer
+    if isinstance(answer, AlteredAnswer):
+        answer.changes = routed.response_changes
+    elif answer is routed.exchange:
+        routed.answer = AlteredAnswer(routed.exchange, routed.response_changes)
+
+
 def deny(exchange: Exchange, verdict: AuthorizeResult) -> None:
     """Answer as the plugin says; its own Content-Type holds."""
     headers = _encoded(verdict.headers)
+    if verdict.changes is not None:
+        headers = altered(headers, [verdict.changes])
     if not any(fields.folded_name(name) == b"content-type" for name, _ in headers):
         headers.insert(0, (b"Content-Type", b"text/plain; charset=utf-8"))
     body = verdict.body if isinstance(verdict.body, bytes) else verdict.body.encode()
@@ -140,28 +195,23 @@ def deny(exchange: Exchange, verdict: AuthorizeResult) -> None:
     exchange.respond(exchange.method, verdict.status or 403, headers, body)
 
 
-def response_info(status: int, headers: Headers) -> UpstreamResponseInfo:
+def response_info(status: int, headers: Headers, features: frozenset[str]) -> UpstreamResponseInfo:
     """What on_response is shown."""
-    return UpstreamResponseInfo(status=status, headers=first_values(headers))
+    values: dict[str, list[str]] = {}
+    if FEATURE_HEADERS_MULTI in features:
+        values = repeated_values(headers)
+    return UpstreamResponseInfo(status=status, headers=first_values(headers), all_values=values)
 
 
 def changed(status: int, headers: Headers, result: ResponseModResult) -> tuple[int, Headers]:
     """The answer's head after on_response: removals first, then what is set."""
     if result.remove:
-        gone = {fields.folded_name(name.encode()) for name in result.remove}
-        headers = [pair for pair in headers if fields.folded_name(pair[0]) not in gone]
+        headers = kept(headers, {folded(name) for name in result.remove})
     if result.headers:
-        headers = replaced(headers, result.headers)
+        headers = [*kept(headers, {folded(name) for name in result.headers}), *_encoded(result.headers)]
+    if result.changes is not None:
+        headers = altered(headers, [result.changes])
     return result.status or status, headers
-
-
-def replaced(headers: Headers, new: dict[str, str]) -> Headers:
-    """`headers` with all copies of the `new` names, in any case and with `_` for `-`, replaced by one each."""
-    pairs = _encoded(new)
-    if not headers:
-        return pairs
-    names = {fields.folded_name(name) for name, _ in pairs}
-    return [*(pair for pair in headers if fields.folded_name(pair[0]) not in names), *pairs]
 
 
 def _encoded(headers: dict[str, str]) -> Headers:

@@ -24,6 +24,7 @@ from prox.routing import Table
 from prox.wire import HOOK_ON_DISCONNECT, HOOK_ON_REQUEST, HOOK_ON_RESPONSE, DisconnectInfo, RequestInfo
 
 from . import hooks
+from .altered import altered
 from .client import ClientAddresses, Network
 from .held import HeldAnswer
 from .route import Route, Routed
@@ -149,9 +150,12 @@ class Pipeline:
             if body.error is not None:
                 return
         info = hooks.request_info(routed, shown)
+        features = self._hooks.features_of(route.id)
+        if features:
+            info = hooks.with_features(routed, info, features)
         held = None
         if HOOK_ON_RESPONSE in self._hooks.hooks_of(route.id):
-            held = self._hold(routed, info)
+            held = self._hold(routed, info, features)
         try:
             await self._serve(routed, info)
             if held is not None and held.began:
@@ -233,14 +237,16 @@ class Pipeline:
         hooks.take_verdict(routed, verdict)
         return _ALLOWED
 
-    def _hold(self, routed: Routed, info: RequestInfo) -> HeldAnswer:
+    def _hold(self, routed: Routed, info: RequestInfo, features: frozenset[str]) -> HeldAnswer:
         route = routed.route
         record = routed.record = HookRecord()
 
         async def decide(status: int, headers: Headers) -> tuple[int, Headers]:
             before = routed.exchange.age()
+            if routed.response_changes:
+                headers = altered(headers, routed.response_changes)
             try:
-                shown = hooks.response_info(status, headers)
+                shown = hooks.response_info(status, headers, features)
                 result = await self._hooks.on_response(
                     route.id, info, shown, stage=routed.stage, record=record
                 )

@@ -11,6 +11,7 @@ from prox.http.exchange import Answer, Exchange
 from prox.observe.access import AccessLog
 from prox.plugin import HookRecord
 from prox.routing import Match
+from prox.wire import HeaderChanges
 
 
 class Action(Protocol):
@@ -95,6 +96,9 @@ class Routed:
         client_address: the same with the port.
         upstream: the address that was asked, for the log.
         headers: what plugins set on the upstream's request.
+        replaced: folded names that plugins set or remove: what the client sent under them does not go on.
+        appended: what plugins add to the upstream's request beside what the client sent.
+        response_changes: what plugins change in the headers of the client's response, whatever serves it.
         path: decoded path that plugins put in place of the client's, or "".
         strip_query: plugins took the query away.
         record: which plugin decided what, None where none was asked.
@@ -108,6 +112,9 @@ class Routed:
     target: Target | None = None
     upstream: str = ""
     headers: Headers = ()  # type: ignore[assignment] # empty, and never changed in place
+    replaced: frozenset[bytes] = frozenset()
+    appended: Headers = ()  # type: ignore[assignment] # the same
+    response_changes: list[HeaderChanges] = ()  # type: ignore[assignment] # the same
     path: str = ""
     strip_query: bool = False
     record: HookRecord | None = None

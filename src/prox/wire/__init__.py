@@ -5,6 +5,7 @@ Pure: bytes in, values out, and back. It needs msgspec and nothing else, does no
 """
 
 from .errors import DecodeError, EncodeError, FrameTooLarge, WireError
+from .features import features_used, has_more, shown_to, understood
 from .frames import (
     decode_authorize,
     decode_call,
@@ -31,17 +32,23 @@ from .messages import (
     ConnResult,
     DisconnectInfo,
     Envelope,
+    HeaderChanges,
     Payload,
     RequestInfo,
     ResponseModResult,
     ResponsePair,
     Result,
     Speed,
+    TraceContext,
     UpstreamResponseInfo,
 )
 from .names import (
     ALL_ROUTES,
     BODY_LIMIT,
+    FEATURE_HEADERS_MULTI,
+    FEATURE_RESPONSE_ALLOW,
+    FEATURE_TRACE,
+    FEATURES,
     FRAME_LIMIT,
     HOOK_NAMES,
     HOOK_ON_CONNECT,
@@ -60,10 +67,15 @@ from .names import (
 )
 from .readers import FrameReader, LineReader, OversizeLine
 from .text import decode_path, decode_text
+from .trace import continue_trace, read_trace
 
 __all__ = [
     "ALL_ROUTES",
     "BODY_LIMIT",
+    "FEATURES",
+    "FEATURE_HEADERS_MULTI",
+    "FEATURE_RESPONSE_ALLOW",
+    "FEATURE_TRACE",
     "FRAME_LIMIT",
     "HOOK_NAMES",
     "HOOK_ON_CONNECT",
@@ -88,6 +100,7 @@ __all__ = [
     "Envelope",
     "FrameReader",
     "FrameTooLarge",
+    "HeaderChanges",
     "HookType",
     "LineReader",
     "MatchInfo",
@@ -102,8 +115,10 @@ __all__ = [
     "ResponsePair",
     "Result",
     "Speed",
+    "TraceContext",
     "UpstreamResponseInfo",
     "WireError",
+    "continue_trace",
     "decode_authorize",
     "decode_call",
     "decode_line",
@@ -114,6 +129,11 @@ __all__ = [
     "decode_text",
     "encode_line",
     "encode_result",
+    "features_used",
+    "has_more",
     "marshal_envelope",
+    "read_trace",
+    "shown_to",
+    "understood",
     "unmarshal_envelope",
 ]

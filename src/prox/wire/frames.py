@@ -15,6 +15,7 @@ import msgspec
 
 from . import lenient
 from .errors import DecodeError, EncodeError, FrameTooLarge
+from .features import RESULT_KEYS
 from .messages import (
     AuthorizeResult,
     ConnInfo,
@@ -27,7 +28,7 @@ from .messages import (
     ResponsePair,
     Result,
 )
-from .names import FRAME_LIMIT, HookType
+from .names import FEATURES, FRAME_LIMIT, HookType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,12 +97,12 @@ def decode_call(body: bytes) -> tuple[HookType, Payload]:
     try:
         envelope = _envelopes.decode(body)
     except _REFUSED:
-        envelope = _second_reading(body, Envelope)
+        envelope = _second_reading(body, Envelope, FEATURES)
     call = _CALLS.get(envelope.hook)
     if call is None:
         raise DecodeError(f"{envelope.hook} is the number of no hook")
     hook, decode = call
-    return hook, decode(envelope.data)
+    return hook, decode(envelope.data, FEATURES)
 
 
 def encode_result(result: Result, limit: int = FRAME_LIMIT) -> bytes:
@@ -120,8 +121,13 @@ def encode_result(result: Result, limit: int = FRAME_LIMIT) -> bytes:
     return _length.pack(len(body)) + body
 
 
-def decode_result(hook: HookType, body: bytes) -> Result:
+def decode_result(hook: HookType, body: bytes, features: frozenset[str] = FEATURES) -> Result:
     """The answer of a hook, from a frame without its length prefix.
+
+    Args:
+        hook: that answers.
+        body: the frame.
+        features: those of the plugin. What stands under keys of others may have any shape; `understood` takes it out.
 
     Raises:
         DecodeError: undecodable, or of the wrong shape: no `ok` in a verdict, a status outside 200 to 599
@@ -130,18 +136,18 @@ def decode_result(hook: HookType, body: bytes) -> Result:
     decode = _RESULTS.get(hook)
     if decode is None:
         raise DecodeError(f"{hook!r} has no answer")
-    return decode(body)
+    return decode(body, features)
 
 
-def decode_authorize(body: bytes) -> AuthorizeResult:
+def decode_authorize(body: bytes, features: frozenset[str] = FEATURES) -> AuthorizeResult:
     """`decode_result` of on_request."""
     try:
         result = _authorize.decode(body)
     except _REFUSED:
-        result = _second_reading(body, AuthorizeResult)
+        result = _second_reading(body, AuthorizeResult, features)
     text: object = result.body
     if not isinstance(text, _TEXT):
-        result = _second_reading(body, AuthorizeResult)
+        result = _second_reading(body, AuthorizeResult, features)
         text = result.body
         if not isinstance(text, _TEXT):
             raise DecodeError(f"AuthorizeResult: the body is {type(text).__name__}, not text or bytes")
@@ -153,29 +159,34 @@ def decode_authorize(body: bytes) -> AuthorizeResult:
     return result
 
 
-def decode_response_mod(body: bytes) -> ResponseModResult:
+def decode_response_mod(body: bytes, features: frozenset[str] = FEATURES) -> ResponseModResult:
     """`decode_result` of on_response."""
-    result = _response_mod(body)
+    result = _response_mod(body, features)
     if result.status and not 200 <= result.status <= 599:
         raise DecodeError(f"{result.status} is no status for an answer")
     return result
 
 
-def _second_reading(body: bytes, shape: type[T]) -> T:
+def _second_reading(body: bytes, shape: type[T], features: frozenset[str]) -> T:
+    value = lenient.unpack(body)
+    if isinstance(value, dict):
+        for key, feature in RESULT_KEYS.items():
+            if feature not in features:
+                value.pop(key, None)
     try:
-        return msgspec.convert(lenient.unpack(body), shape, builtin_types=(bytes,))
+        return msgspec.convert(value, shape, builtin_types=(bytes,))
     except msgspec.MsgspecError as error:
         raise DecodeError(f"{shape.__name__}: {error}") from error
 
 
-def _decoding(shape: type[T]) -> Callable[[bytes], T]:
+def _decoding(shape: type[T]) -> Callable[[bytes, frozenset[str]], T]:
     typed = msgspec.msgpack.Decoder(shape).decode
 
-    def decode(body: bytes) -> T:
+    def decode(body: bytes, features: frozenset[str]) -> T:
         try:
             return typed(body)
         except _REFUSED:
-            return _second_reading(body, shape)
+            return _second_reading(body, shape, features)
 
     return decode
 
@@ -183,13 +194,13 @@ def _decoding(shape: type[T]) -> Callable[[bytes], T]:
 _authorize = msgspec.msgpack.Decoder(AuthorizeResult)
 _response_mod = _decoding(ResponseModResult)
 
-_CALLS: Final[dict[int, tuple[HookType, Callable[[bytes], Payload]]]] = {
+_CALLS: Final[dict[int, tuple[HookType, Callable[[bytes, frozenset[str]], Payload]]]] = {
     HookType.ON_REQUEST: (HookType.ON_REQUEST, _decoding(RequestInfo)),
     HookType.ON_RESPONSE: (HookType.ON_RESPONSE, _decoding(ResponsePair)),
     HookType.ON_CONNECT: (HookType.ON_CONNECT, _decoding(ConnInfo)),
     HookType.ON_DISCONNECT: (HookType.ON_DISCONNECT, _decoding(DisconnectInfo)),
 }
-_RESULTS: Final[dict[HookType, Callable[[bytes], Result]]] = {
+_RESULTS: Final[dict[HookType, Callable[[bytes, frozenset[str]], Result]]] = {
     HookType.ON_REQUEST: decode_authorize,
     HookType.ON_RESPONSE: decode_response_mod,
     HookType.ON_CONNECT: _decoding(ConnResult),

@@ -1,8 +1,9 @@
 """The payloads and results of the hooks: readable names here, the protocol's short keys on the wire.
 
 What the protocol lets a writer leave out is left out when it has its default; everything else is always
-written, and must be there to be read. The structs hold strings, numbers and maps of them and can't form
-cycles, so the garbage collector need not track them.
+written, and must be there to be read. What belongs to a feature (see `features`) is left out by default.
+The structs hold strings, numbers and maps of them and can't form cycles, so the garbage collector need not
+track them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,48 @@ if TYPE_CHECKING:
     Body: TypeAlias = str | bytes
 else:
     Body = Any  # msgspec has no union of the two; `decode_result` checks it
+
+
+class HeaderChanges(
+    msgspec.Struct,
+    rename={"remove": "rm", "set": "st", "append": "ad"},
+    kw_only=True,
+    frozen=True,
+    omit_defaults=True,
+    gc=False,
+):
+    """Changes to the headers of a message, done in the order of the attributes.
+
+    A name counts in any case, and with `_` for `-`.
+
+    Attributes:
+        remove: names whose fields go.
+        set: name to values: fields in place of all that the message has under the name; none where the list is empty.
+        append: name to values: fields beside those that the message has.
+    """
+
+    remove: list[str] = []
+    set: dict[str, list[str]] = {}
+    append: dict[str, list[str]] = {}
+
+
+class TraceContext(
+    msgspec.Struct,
+    rename={"traceparent": "tp", "tracestate": "ts"},
+    kw_only=True,
+    frozen=True,
+    omit_defaults=True,
+    gc=False,
+):
+    """W3C Trace Context as prox sends it to the upstream: its own span is the parent.
+
+    Attributes:
+        traceparent: version 00, trace id, id of prox's span, flags.
+        tracestate: the client's, checked; empty for none.
+    """
+
+    traceparent: str
+    tracestate: str = ""
 
 
 class RequestInfo(
@@ -36,6 +79,8 @@ class RequestInfo(
         "match_path": "mp",
         "vars": "v",
         "target": "tg",
+        "all_values": "hm",
+        "trace": "tr",
     },
     kw_only=True,
     frozen=True,
@@ -61,6 +106,8 @@ class RequestInfo(
         match_path: the path pattern that matched.
         vars: the route's `set` variables.
         target: the address that the balancer chose.
+        all_values: of headers that came more than once, name to all values in order (feature `headers.multi`).
+        trace: of the request (feature `trace`).
     """
 
     route_id: str
@@ -79,15 +126,29 @@ class RequestInfo(
     match_path: str = ""
     vars: dict[str, str] = {}
     target: str = ""
+    all_values: dict[str, list[str]] = {}
+    trace: TraceContext | None = None
 
 
 class UpstreamResponseInfo(
-    msgspec.Struct, rename={"status": "s", "headers": "h"}, kw_only=True, frozen=True, gc=False
+    msgspec.Struct,
+    rename={"status": "s", "headers": "h", "all_values": "hm"},
+    kw_only=True,
+    frozen=True,
+    omit_defaults=True,
+    gc=False,
 ):
-    """The answer that on_response may change: its status, and its headers, name to first value."""
+    """The answer that on_response may change.
+
+    Attributes:
+        status: of the answer.
+        headers: name to first value.
+        all_values: of headers that are there more than once, name to all values in order (feature `headers.multi`).
+    """
 
     status: int
     headers: dict[str, str]
+    all_values: dict[str, list[str]] = {}
 
 
 class ResponsePair(
@@ -131,6 +192,7 @@ class DisconnectInfo(
         "bytes_received": "rx",
         "bytes_sent": "tx",
         "duration_ms": "ms",
+        "trace": "tr",
     },
     kw_only=True,
     frozen=True,
@@ -146,6 +208,7 @@ class DisconnectInfo(
         bytes_received: body bytes from the client.
         bytes_sent: body bytes to the client.
         duration_ms: milliseconds from its start to its end.
+        trace: of the exchange (feature `trace`).
     """
 
     route_id: str
@@ -154,6 +217,7 @@ class DisconnectInfo(
     bytes_received: int
     bytes_sent: int
     duration_ms: int
+    trace: TraceContext | None = None
 
 
 class Speed(
@@ -183,6 +247,8 @@ class AuthorizeResult(
         "speed": "sp",
         "strip_query": "cq",
         "path": "rp",
+        "changes": "hc",
+        "response": "rc",
     },
     kw_only=True,
     frozen=True,
@@ -201,6 +267,9 @@ class AuthorizeResult(
         speed: bandwidth caps.
         strip_query: send the upstream no query.
         path: decoded path to send upstream in place of the client's.
+        changes: to the headers of the upstream request when allowed, of the denial when not (feature
+            `headers.multi`).
+        response: changes to the headers of the client's response, when allowed (feature `response.allow`).
     """
 
     allow: bool
@@ -212,21 +281,31 @@ class AuthorizeResult(
     speed: Speed | None = None
     strip_query: bool = False
     path: str = ""
+    changes: HeaderChanges | None = None
+    response: HeaderChanges | None = None
 
 
 class ResponseModResult(
     msgspec.Struct,
-    rename={"status": "s", "headers": "h", "remove": "rm"},
+    rename={"status": "s", "headers": "h", "remove": "rm", "changes": "hc"},
     kw_only=True,
     frozen=True,
     omit_defaults=True,
     gc=False,
 ):
-    """What on_response changes: a status of 200 to 599 or 0, headers to set, headers to remove first."""
+    """What on_response changes.
+
+    Attributes:
+        status: 200 to 599, or 0 for no change.
+        headers: set on the answer.
+        remove: names of headers to remove first.
+        changes: to headers with several values (feature `headers.multi`).
+    """
 
     status: int = 0
     headers: dict[str, str] = {}
     remove: list[str] = []
+    changes: HeaderChanges | None = None
 
 
 class ConnResult(msgspec.Struct, rename={"allow": "ok"}, kw_only=True, frozen=True, gc=False):

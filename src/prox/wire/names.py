@@ -16,6 +16,13 @@ HOOK_ON_RESPONSE: Final = "on_response"
 HOOK_ON_CONNECT: Final = "on_connect"
 HOOK_ON_DISCONNECT: Final = "on_disconnect"
 
+FEATURE_HEADERS_MULTI: Final = "headers.multi"
+FEATURE_RESPONSE_ALLOW: Final = "response.allow"
+FEATURE_TRACE: Final = "trace"
+
+FEATURES: Final = frozenset({FEATURE_HEADERS_MULTI, FEATURE_RESPONSE_ALLOW, FEATURE_TRACE})
+"""What a plugin may name in `ready` as known to it beyond the base protocol."""
+
 ALL_ROUTES: Final = "*"
 """The `route_id` of a push that addresses every route with a balancer."""
 
