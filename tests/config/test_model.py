@@ -77,6 +77,7 @@ def test_a_services_defaults_are_those_of_the_table() -> None:
         "max_header_count": 100,
         "max_target_bytes": 16384,
         "max_body_bytes": 0,
+        "via": None,
         "tls_min_version": "1.2",
         "tls_ciphers": (),
         "tls_client_ca": None,

@@ -50,14 +50,15 @@ async def test_a_length_of_nothing_goes_on(method: str, length: list[bytes]) -> 
         assert [message.all("content-length") for message in upstream.requests] == [length, []]
 
 
-async def test_trailers_and_extensions_are_dropped() -> None:
+async def test_trailers_that_nobody_asked_for_and_extensions_are_dropped() -> None:
     request = get("/", "Transfer-Encoding: chunked", "Trailer: X-Sum, Host", method="POST")
     request += b"3;a=b\r\nabc\r\n0;c\r\nX-Sum: 1\r\nHost: evil\r\nContent-Length: 9\r\n\r\n"
     reply = CHUNKED + b'2;x="y"\r\nok\r\n0\r\nX-Sum: 2\r\nSet-Cookie: a\r\n\r\n'
     async with Upstream(answering(reply)) as upstream, serving(upstream.address) as prox:
         async with await prox.connect() as client:
             response = await client.request(request)
-            assert (response.body, response.headers) == (b"ok", [(b"Transfer-Encoding", b"chunked")])
+            assert response.body == b"ok"
+            assert {name for name, _ in response.headers} == {b"Date", b"Transfer-Encoding"}
         (seen,) = upstream.requests
         assert seen.body == b"abc"
         assert "x-sum" not in seen

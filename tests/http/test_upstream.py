@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -467,3 +469,45 @@ async def test_a_failure_is_logged_with_its_route(caplog: pytest.LogCaptureFixtu
             await client.request(get())
     assert "web:0" in caplog.text
     assert "upstream_closed" in caplog.text
+
+
+# What an answer gets on its way.
+
+
+@pytest.mark.parametrize("line", [b"Date: Thu, 01 Jan 1970 00:00:00 GMT", b"date:x", b"DATE: y"])
+async def test_a_date_goes_on(line: bytes) -> None:
+    async with (
+        Upstream(answering(answer(b"ok", b"X: a", line, b"Connection: Date"))) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect() as client,
+    ):
+        response = await client.request(get())
+        assert response.all("date") == [line.partition(b":")[2].strip()]
+
+
+@pytest.mark.parametrize(
+    "reply", [OK, answer(b"ok", b"X-Date: a", b"Expires: Date: b"), CHUNKED + b"0\r\n\r\n"]
+)
+async def test_a_date_is_added_where_there_is_none(reply: bytes) -> None:
+    """RFC 9110 section 6.6.1: a recipient with a clock does that, for a final answer."""
+    async with (
+        Upstream(answering(b"HTTP/1.1 103 Early Hints\r\n\r\n" + reply)) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect() as client,
+    ):
+        await client.send(get())
+        first, final = [await client.message() for _ in range(2)]
+        assert "date" not in first
+        age = time.time() - parsedate_to_datetime(final["date"].decode()).timestamp()
+        assert -1 < age < 10
+
+
+async def test_what_connection_names_in_an_interim_answer_is_dropped() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nConnection: X-Gone\r\nX_Gone: 1\r\nLink: </a>\r\n\r\n"
+    async with (
+        Upstream(answering(hints + OK)) as upstream,
+        serving(upstream.address) as prox,
+        await prox.connect() as client,
+    ):
+        await client.send(get())
+        assert (await client.message()).headers == [(b"Link", b"</a>")]

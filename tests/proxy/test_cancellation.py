@@ -26,6 +26,12 @@ async def silent(peer: UpstreamPeer) -> None:
     await peer.closed()
 
 
+async def stalled(peer: UpstreamPeer) -> None:
+    """Reads the head and no more."""
+    await peer.head()
+    await asyncio.Event().wait()
+
+
 async def hinting(peer: UpstreamPeer) -> None:
     await peer.request()
     await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
@@ -100,6 +106,20 @@ async def with_more_requests_behind(client: Client, upstream: Upstream, prox: Ru
     await until(lambda: upstream.peers and b"/1" in upstream.peers[0].received)
 
 
+async def with_more_requests_than_are_read(client: Client, upstream: Upstream, prox: Running) -> None:
+    await client.send(get("/1") + get("/2") * 100)
+    (connection,) = prox.entry.connections
+    await until(lambda: upstream.peers and connection._is_far_ahead())
+
+
+async def while_the_upstream_takes_nothing(client: Client, upstream: Upstream, prox: Running) -> None:
+    await client.send(get("/", "Content-Length: 100000000", method="POST"))
+    sending = spawn(client.send(b"x" * 100_000_000), "send")
+    await until(lambda: any(connection.is_paused for connection in prox.entry.connections))
+    sending.cancel()
+    client.abort()  # a client that closes would send the rest first
+
+
 async def in_a_body_that_nobody_wants(client: Client, upstream: Upstream, prox: Running) -> None:
     await client.send(get("/a/../b", "Content-Length: 100", method="POST"))
     assert (await client.response()).status == 400
@@ -122,6 +142,8 @@ POINTS: list[
     (flooding, while_it_is_slow),
     (answered_and_silent, on_a_pooled_connection),
     (silent, with_more_requests_behind),
+    (silent, with_more_requests_than_are_read),
+    (stalled, while_the_upstream_takes_nothing),
     (silent, in_a_body_that_nobody_wants),
 ]
 
@@ -142,7 +164,8 @@ async def test_a_client_that_goes(
             client = await prox.connect(receive_buffer=8192)
             await point(client, upstream, prox)
             getattr(client, end)()
-            await prox.quiet(idle=0)
+            async with asyncio.timeout(1):
+                await prox.quiet(idle=0)
             assert all(not connection._flow.running for connection in prox.entry.connections)
             picked = prox.balancer.pick("")
             assert picked.address == upstream.address  # nothing is counted: it is the first of equals

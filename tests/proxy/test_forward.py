@@ -203,6 +203,7 @@ async def test_hop_by_hop_headers_of_an_answer() -> None:
         b"Set-Cookie: a",
         b"set-cookie: b",
         b"Server: x",
+        b"Date: now",
     )
     async with (
         Upstream(answering(reply)) as upstream,
@@ -212,6 +213,7 @@ async def test_hop_by_hop_headers_of_an_answer() -> None:
         response = await client.request(get())
         assert sorted(response.headers) == [
             (b"Content-Length", b"2"),
+            (b"Date", b"now"),
             (b"Server", b"x"),
             (b"Set-Cookie", b"a"),
             (b"set-cookie", b"b"),

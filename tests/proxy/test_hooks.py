@@ -497,14 +497,17 @@ async def test_a_guard_that_is_killed(tmp_path: Path) -> None:
         assert len(it.upstream.requests) == before
 
 
-async def test_a_client_that_goes_while_its_guard_thinks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["close", "abort"])
+@pytest.mark.parametrize("size", [0, 200_000])  # of which prox reads no more than the guard is shown
+async def test_a_client_that_goes_while_its_guard_thinks(tmp_path: Path, size: int, end: str) -> None:
     async with guarded(tmp_path, GUARD + DISCONNECT) as it:
         client = await it.connect()
-        await client.send(get("/", do(kind="hang")))
+        await client.send(get("/", do(kind="hang"), f"Content-Length: {size}", method="POST"), b"x" * size)
         await until(it.notes)
-        client.close()
-        await until(lambda: it.notes("cancelled"))
-        await it.prox.quiet()
+        getattr(client, end)()
+        async with asyncio.timeout(1):
+            await until(lambda: it.notes("cancelled"))
+            await it.prox.quiet()
         assert not it.upstream.peers
         assert it.notes("disconnect") == []  # no action was asked
 

@@ -27,7 +27,13 @@ class CutError(AssertionError):
 
 
 class Client:
-    """One connection."""
+    """One connection.
+
+    Attributes:
+        reset: it ended with a reset.
+        rest: what came and was not taken.
+        takes_trailers: whether an answer may have some.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -35,6 +41,7 @@ class Client:
         self._eof = False
         self.reset = False
         self.rest = b""
+        self.takes_trailers = False
 
     @classmethod
     async def connect(cls, address: tuple[str, int] | str, *, receive_buffer: int = 0) -> Self:
@@ -90,7 +97,13 @@ class Client:
     async def message(self, method: str = "GET") -> Message:
         """The next message, interim or final; CutError where the connection ends within it."""
         while True:
-            message = read_message(self.rest, request=False, method=method, eof=self._eof and not self.reset)
+            message = read_message(
+                self.rest,
+                request=False,
+                method=method,
+                eof=self._eof and not self.reset,
+                trailers=self.takes_trailers,
+            )
             if message is not None:
                 self.rest = self.rest[len(message.raw) :]
                 return message

@@ -34,6 +34,7 @@ class Message:
         headers: names as sent and values.
         body: the content.
         chunks: the content as it was chunked, None where it was not.
+        trailers: what stood behind the content.
     """
 
     raw: bytes
@@ -41,6 +42,7 @@ class Message:
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
     chunks: list[bytes] | None = None
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
     whole: bool = field(default=True)
 
     @property
@@ -77,13 +79,7 @@ def read_head(data: bytes, *, request: bool) -> Message | None:
     first = (_REQUEST_LINE if request else _STATUS_LINE).fullmatch(lines[0])
     if first is None:
         raise NotStrictError(f"first line {lines[0]!r}")
-    headers = []
-    for line in lines[1:]:
-        match = _HEADER.fullmatch(line)
-        if match is None:
-            raise NotStrictError(f"header line {line!r}")
-        headers.append((match[1], match[2]))
-    message = Message(data[: end + 4], lines[0], headers)
+    message = Message(data[: end + 4], lines[0], headers := _fields(lines[1:]))
     if request and len(message.all("host")) != 1:
         raise NotStrictError(f"not one Host in {headers}")
     if len(message.all("content-length")) + len(message.all("transfer-encoding")) > 1:
@@ -91,7 +87,19 @@ def read_head(data: bytes, *, request: bool) -> Message | None:
     return message
 
 
-def read_message(data: bytes, *, request: bool, method: str = "GET", eof: bool = False) -> Message | None:
+def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    found = []
+    for line in lines:
+        match = _HEADER.fullmatch(line)
+        if match is None:
+            raise NotStrictError(f"header line {line!r}")
+        found.append((match[1], match[2]))
+    return found
+
+
+def read_message(
+    data: bytes, *, request: bool, method: str = "GET", eof: bool = False, trailers: bool = False
+) -> Message | None:
     """The message at the start of `data`, None where it is not whole yet.
 
     Args:
@@ -99,6 +107,7 @@ def read_message(data: bytes, *, request: bool, method: str = "GET", eof: bool =
         request: whether it is a request or an answer.
         method: of the request, for an answer.
         eof: whether the connection has ended behind `data`.
+        trailers: whether there may be some; in a request where it says `TE: trailers`.
     """
     message = read_head(data, request=request)
     if message is None:
@@ -109,7 +118,9 @@ def read_message(data: bytes, *, request: bool, method: str = "GET", eof: bool =
             raise NotStrictError(f"coding {message['transfer-encoding']!r}")
         if not request and bodiless(message.status, method):
             raise NotStrictError("a coding on an answer without content")
-        return _read_chunks(message, rest)
+        if request and "te" in message:
+            trailers = message["te"] == b"trailers" and message["connection"] == b"TE"
+        return _read_chunks(message, rest, trailers=trailers)
     if not request and bodiless(message.status, method):
         return message
     if "content-length" in message:
@@ -136,7 +147,7 @@ def bodiless(status: int, method: str) -> bool:
     return method == "HEAD" or status < 200 or status in {204, 304}
 
 
-def _read_chunks(message: Message, rest: bytes) -> Message | None:
+def _read_chunks(message: Message, rest: bytes, *, trailers: bool) -> Message | None:
     chunks: list[bytes] = []
     position = 0
     while True:
@@ -150,6 +161,12 @@ def _read_chunks(message: Message, rest: bytes) -> Message | None:
         data = rest[end + 2 : end + 2 + size]
         if len(rest) < end + 4 + size:
             return None
+        if not size and trailers and rest[end + 2 : end + 4] != b"\r\n":
+            last = rest.find(b"\r\n\r\n", end)
+            if last < 0:
+                return None
+            message.trailers = _fields(rest[end + 2 : last].split(b"\r\n"))
+            end = last
         if rest[end + 2 + size : end + 4 + size] != b"\r\n":
             raise NotStrictError("a chunk without its CRLF, or trailers")
         position = end + 4 + size

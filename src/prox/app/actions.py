@@ -35,6 +35,7 @@ class Actions:
             max_idle=tuning.max_idle_conns_per_host,
             max_idle_in_all=tuning.max_idle_conns,
         )
+        self._via = tuning.via
         self._pools = pools
         self._counters = counters
         self._is_trusted = ClientAddresses(service.trusted_proxies).is_trusted
@@ -83,6 +84,7 @@ class Actions:
             headers=config.headers,
             fallback=None if config.fallback is None else self.get(config.fallback),
             stream=config.stream,
+            via=self._via,
             is_trusted=self._is_trusted,
             failed=self._counters.upstream_failed,
         )

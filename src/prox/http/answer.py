@@ -7,11 +7,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from .codec import fields
-from .codec.body import LAST_CHUNK, chunk
+from .codec.body import LAST_CHUNK, chunk, last_chunk
 from .codec.fields import Headers
 from .codec.request import RequestHead
 from .codec.response import ResponseHead
 from .codec.target import Target
+from .codec.trailers import announced
 from .dates import http_date
 from .exchange import Exchange, phrase
 
@@ -34,6 +35,7 @@ _STRIPPED: Final = frozenset(
         fields.CONNECTION,
         fields.CONTENT_LENGTH,
         fields.HOP_BY_HOP,
+        fields.TE,
         fields.TRAILER,
         fields.TRANSFER_ENCODING,
         fields.UNDERSCORED_FRAMING,
@@ -87,6 +89,8 @@ class Http1Exchange(Exchange):
         """See Exchange. The head waits for the first bytes of the body."""
         self.status = status
         parts = [_status_line(status, reason_phrase)]
+        if length is None and self._takes_trailers():
+            parts += _announcement(headers, dropped)
         for name, value in headers:
             if fields.kind(name) in _STRIPPED or (dropped and fields.folded_name(name) in dropped):
                 continue
@@ -95,7 +99,7 @@ class Http1Exchange(Exchange):
 
     def take(self, head: ResponseHead) -> Sink:
         """See Answer; in one step, since nearly all answers come this way."""
-        if head.dropped:
+        if head.dropped or head.announces:
             return super().take(head)
         self.status = head.status
         parts = [_status_line(head.status, head.reason), head.plain]
@@ -160,6 +164,24 @@ class Http1Exchange(Exchange):
         self.ended = True
         self.connection.answer_ended()
 
+    def end_with_trailers(self, data: bytes, trailers: bytes) -> None:
+        """See Answer."""
+        if not trailers or not self._chunked or not self._takes_trailers():
+            self.end(data)
+            return
+        if self.broken:
+            return
+        if data:
+            self.write(data)
+        self.flush()
+        self.connection.transport.write(last_chunk(trailers))
+        self.ended = True
+        self.connection.answer_ended()
+
+    def _takes_trailers(self) -> bool:
+        rare = self.head.rare
+        return rare is not None and rare.trailers
+
     def flush(self) -> None:
         """Send the head although no byte of the body has come: the upstream may let the client wait for it."""
         if self._head and not self.broken:
@@ -194,6 +216,12 @@ class Http1Exchange(Exchange):
         """See Exchange."""
         if self.expects_continue:
             self.interim(100, [])
+
+
+def _announcement(headers: Headers, dropped: frozenset[bytes]) -> list[bytes]:
+    """The Trailer lines of an answer, without the names of fields that do not go on."""
+    values = [announced(value, dropped) for name, value in headers if fields.kind(name) == fields.TRAILER]
+    return [fields.line_of(b"Trailer", value) for value in values if value]
 
 
 def _status_line(status: int, reason_phrase: bytes | None) -> bytes:

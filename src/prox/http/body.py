@@ -7,6 +7,7 @@ from typing import Final
 from prox.flow import Completion
 
 from .codec.request import CHUNKED
+from .codec.trailers import passed_on
 from .streams import Sink, Source
 
 
@@ -27,6 +28,8 @@ class RequestBody:
         "_held",
         "_held_size",
         "_sink",
+        "_trailers",
+        "_unwanted",
         "_waiter",
         "_wanted",
         "ended",
@@ -40,6 +43,8 @@ class RequestBody:
         self._held: list[bytes] = []
         self._held_size = 0
         self._sink: Sink | None = None
+        self._trailers = b""
+        self._unwanted: frozenset[bytes] | None = None
         self._wanted = 0
         self._waiter: Completion | None = None
         self.length = length
@@ -57,12 +62,13 @@ class RequestBody:
         else:
             self._hold(data)
 
-    def finish(self, data: bytes) -> None:
-        """The connection read the end of the body, `data` being its last bytes or empty."""
+    def finish(self, data: bytes, trailers: bytes = b"") -> None:
+        """The connection read the end of the body, `data` being its last bytes or empty, and what stands behind it."""
         self.received += len(data)
         self.ended = True
+        self._trailers = trailers
         if self._sink is not None:
-            self._sink.end(data)
+            self._end(self._sink, data)
             return
         if data:
             self._hold(data)
@@ -92,9 +98,15 @@ class RequestBody:
         self._wanted = 0
         return b"".join(self._held)[:limit]
 
-    def join(self, sink: Sink) -> None:
-        """Pass all bytes to `sink`, those kept so far first. Once only."""
+    def join(self, sink: Sink, unwanted: frozenset[bytes] | None = None) -> None:
+        """Pass all bytes to `sink`, those kept so far first. Once only.
+
+        Args:
+            sink: takes them.
+            unwanted: folded names of trailer fields that do not go on; None where none does.
+        """
         self._sink = sink
+        self._unwanted = unwanted
         held = self._held
         self._held = []
         self._held_size = 0
@@ -102,11 +114,17 @@ class RequestBody:
             sink.fail(self.error)
             return
         if self.ended:
-            sink.end(b"".join(held) if len(held) != 1 else held[0])
+            self._end(sink, b"".join(held) if len(held) != 1 else held[0])
             return
         self._connection.resume()  # first: a sink that is full now pauses again
         for data in held:
             sink.write(data)
+
+    def _end(self, sink: Sink, data: bytes) -> None:
+        if self._trailers and self._unwanted is not None:
+            sink.end_with_trailers(data, passed_on(self._trailers, self._unwanted))
+        else:
+            sink.end(data)
 
     def pause(self) -> None:
         """The sink is full."""
@@ -146,6 +164,9 @@ class _Nowhere:
         pass
 
     def end(self, data: bytes = b"") -> None:
+        pass
+
+    def end_with_trailers(self, data: bytes, trailers: bytes) -> None:
         pass
 
     def fail(self, error: Exception) -> None:

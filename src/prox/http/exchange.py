@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from .codec.fields import Headers
+from .codec.fields import Headers, folded_name
 from .codec.request import RequestHead
 from .codec.response import ResponseHead
 from .codec.target import Target
@@ -92,6 +92,10 @@ class Answer(ABC):
     def end(self, data: bytes = b"") -> None:
         """Pass on the last of the body, if any: the answer is whole."""
 
+    def end_with_trailers(self, data: bytes, trailers: bytes) -> None:  # noqa: ARG002 - dropped unless overridden
+        """The same with trailer fields behind it (see Sink), where the client asked for such."""
+        self.end(data)
+
     @abstractmethod
     def fail(self, error: Exception) -> None:
         """Break the answer off such that the client sees that it is not whole."""
@@ -106,7 +110,10 @@ class Answer(ABC):
 
     def take_interim(self, head: ResponseHead) -> None:
         """Pass on an upstream's 1xx head."""
-        self.interim(head.status, head.headers, head.reason)
+        headers = head.headers
+        if head.dropped:
+            headers = [pair for pair in headers if folded_name(pair[0]) not in head.dropped]
+        self.interim(head.status, headers, head.reason)
 
     def take(self, head: ResponseHead) -> Sink:
         """Pass on an upstream's final head; returns where its body goes."""

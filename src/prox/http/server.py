@@ -270,7 +270,7 @@ class ServerConnection:
         if upload.over:
             self._upload = None
             self._buffer = upload.rest
-            upload.body.finish(piece)
+            upload.body.finish(piece, upload.trailers)
             self._advance()
         elif piece:
             upload.body.feed(piece)

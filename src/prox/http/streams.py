@@ -31,5 +31,8 @@ class Sink(Protocol):
     def end(self, data: bytes = b"") -> None:
         """Take the last bytes, if any, and end: the message is whole."""
 
+    def end_with_trailers(self, data: bytes, trailers: bytes) -> None:
+        """The same with trailer fields behind it, as lines each with the line end before it; a sink may drop them."""
+
     def fail(self, error: Exception) -> None:
         """The source broke off: what was written is not a whole message and must not be passed off as one."""

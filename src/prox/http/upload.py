@@ -45,6 +45,11 @@ class Upload:
         """What came behind the body."""
         return self._decoder.rest
 
+    @property
+    def trailers(self) -> bytes:
+        """The lines of its trailer section, see Decoder."""
+        return self._decoder.trailers
+
     def is_long(self) -> bool:
         """Whether what is still to come is too much to read away, or nobody knows how much it is."""
         decoder = self._decoder

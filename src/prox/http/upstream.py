@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from prox.flow import Completion
 
-from .codec.body import LAST_CHUNK, ChunkedDecoder, CloseDecoder, Decoder, LengthDecoder, chunk
+from .codec.body import LAST_CHUNK, ChunkedDecoder, CloseDecoder, Decoder, LengthDecoder, chunk, last_chunk
 from .codec.errors import BadMessageError
 from .codec.response import CHUNKED, UNTIL_CLOSE, ResponseHead, ResponseParser
+from .codec.trailers import passed_on
+from .dates import dated
 from .errors import UpstreamError
 from .streams import Sink, Source
 from .watch import NEVER, Watch
@@ -71,6 +73,7 @@ class UpstreamConnection:
         "_receiver",
         "_sent",
         "_sink",
+        "_unwanted",
         "_watch",
         "error",
         "finished",
@@ -100,6 +103,7 @@ class UpstreamConnection:
         self._paused = False
         self._method = ""
         self._interims = 0
+        self._unwanted: frozenset[bytes] = frozenset()
         self.finished = Completion()
         self.error: UpstreamError | None = None
         self.used = 0
@@ -141,6 +145,18 @@ class UpstreamConnection:
             data = chunk(data) + LAST_CHUNK if data else LAST_CHUNK
         if data or self._pending:
             self._put(data)
+        self._all_sent()
+
+    def end_with_trailers(self, data: bytes, trailers: bytes) -> None:
+        """Send the last of the body and what stands behind it (see Sink)."""
+        if not self._chunked:
+            self.end(data)
+        elif self._body is not None:
+            end = last_chunk(trailers)
+            self._put(chunk(data) + end if data else end)
+            self._all_sent()
+
+    def _all_sent(self) -> None:
         self._body = None
         self._sent = True
         timeout = self._head_timeout
@@ -272,6 +288,8 @@ class UpstreamConnection:
             data = rest
         self._deadline = NEVER
         self._keep = not head.close
+        if b"\r\nDate: " not in head.plain:
+            head.plain = dated(head.plain)
         length = head.length
         if length >= 0:
             self._sink = sink = receiver.take(head)
@@ -290,6 +308,7 @@ class UpstreamConnection:
         else:
             self._sink = receiver.take(head)
             self._decoder = ChunkedDecoder() if length == CHUNKED else CloseDecoder()
+            self._unwanted = head.dropped
             assert length in {CHUNKED, UNTIL_CLOSE}
         if rest:
             self._receive_body(rest)
@@ -308,7 +327,10 @@ class UpstreamConnection:
         if decoder.rest:
             self._keep = False
         self._done()
-        sink.end(piece)
+        if decoder.trailers:
+            sink.end_with_trailers(piece, passed_on(decoder.trailers, self._unwanted))
+        else:
+            sink.end(piece)
         self.finished.set()
 
     # The end.

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from prox.http.codec import fields
+from prox.http.codec.request import HOPPING, Rare
 from prox.http.codec.target import encode_path
+from prox.http.codec.trailers import announced
 from prox.http.exchange import Exchange
 
 from .route import Routed
+from .via import via_lines
 
 
 class HeadBuilder:
@@ -22,9 +25,10 @@ class HeadBuilder:
 
     Args:
         headers: what the action sets; `Host` replaces the upstream's own.
+        via: the name that prox gives itself in Via; None for no Via.
     """
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Mapping[str, str], via: str | None = None) -> None:
         lines = {
             fields.folded_name(name.encode()): (name.encode(), value.encode())
             for name, value in headers.items()
@@ -35,6 +39,7 @@ class HeadBuilder:
         self._fixed = b"".join(self._lines.values())
         self._replaced = frozenset(lines)
         self._tells_client = self._replaced.isdisjoint(_FORWARDED)
+        self._via = None if via is None else via_lines(via)
 
     def build(self, routed: Routed, host: bytes, prefix: bytes, *, trusted: bool) -> bytes:
         """The whole head, from the request line to the empty line.
@@ -80,6 +85,10 @@ class HeadBuilder:
             parts += (exchange.client.forwarded, b"\r\nX-Forwarded-Host: ", exchange.authority)
         else:
             parts += self._forwarded(routed, own | self._replaced, trusted=trusted)
+        if exchange.head.rare is not None:
+            parts += self._rare(routed, exchange.head.rare)
+        if self._via is not None:
+            parts.append(self._via[exchange.head.minor])
         parts.append(fixed)
         for name, value in routed.headers:
             if name.lower() != b"host":
@@ -88,6 +97,31 @@ class HeadBuilder:
             parts += [fields.line_of(name, value) for name, value in routed.appended]
         parts.append(b"\r\n\r\n")
         return b"".join(parts)
+
+    def not_in_trailers(self, routed: Routed) -> frozenset[bytes]:
+        """Folded names of fields that no trailer of the client's may say: those that prox sets itself, or took out."""
+        names = self._replaced | routed.route.own_headers | routed.exchange.head.dropped
+        if routed.headers:
+            names |= {fields.folded_name(name) for name, _ in routed.headers}
+        return names
+
+    def _rare(self, routed: Routed, rare: Rare) -> list[bytes]:
+        """That trailers are welcome, which ones come, and how often the request may still be forwarded."""
+        exchange = routed.exchange
+        unwanted = self.not_in_trailers(routed)
+        lines: list[bytes] = []
+        if rare.trailers:
+            lines.append(b"\r\nConnection: TE\r\nTE: trailers")
+            if exchange.body is not None and exchange.body.is_unknown():
+                names = announced(rare.announced, unwanted)
+                if names:
+                    lines.append(fields.line_of(b"Trailer", names))
+        if rare.max_forwards and b"max-forwards" not in unwanted:
+            if exchange.method in HOPPING:
+                lines.append(b"\r\nMax-Forwards: %d" % (rare.hops - 1))
+            else:
+                lines += [fields.line_of(b"Max-Forwards", value) for value in rare.max_forwards]
+        return lines
 
     @staticmethod
     def _target(routed: Routed, prefix: bytes) -> bytes:

@@ -35,6 +35,7 @@ class HeldAnswer(Answer):
         self._source: Source | None = None
         self._waiting: list[bytes] = []
         self._ended = False
+        self._trailers = b""
         self._error: Exception | None = None
         self._refused = False
         self._paused = False
@@ -129,7 +130,7 @@ class HeldAnswer(Answer):
                 self._exchange.write(data)
             self._exchange.fail(self._error)
         elif self._ended:
-            self._exchange.end(b"".join(waiting))
+            self._exchange.end_with_trailers(b"".join(waiting), self._trailers)
         else:
             self._exchange.flush()
             for data in waiting:
@@ -157,14 +158,19 @@ class HeldAnswer(Answer):
 
     def end(self, data: bytes = b"") -> None:
         """See Answer."""
+        self.end_with_trailers(data, b"")
+
+    def end_with_trailers(self, data: bytes, trailers: bytes) -> None:
+        """See Answer."""
         self._source = None  # it serves others from now on
         if self._refused:
             return
         if self.settled.done:
-            self._exchange.end(data)
+            self._exchange.end_with_trailers(data, trailers)
         else:
             if data:
                 self._waiting.append(data)
+            self._trailers = trailers
             self._ended = True
 
     def fail(self, error: Exception) -> None:

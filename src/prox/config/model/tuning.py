@@ -1,8 +1,9 @@
 """The tuning table of a service: timeouts, sizes and limits, each with its default."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, field_validator, model_validator
 
 from prox.config.durations import parse_duration
 from prox.config.invalid import InvalidError
@@ -18,6 +19,19 @@ def _flush_interval(value: object) -> float:
         parse_duration(value[1:] if value[1:].strip("0123456789") else f"{value[1:]}s")
         return -1.0
     return parse_duration(value)
+
+
+def _via_name(value: str) -> str:
+    if not _VIA_NAME.fullmatch(value):
+        raise InvalidError(
+            f'"{value}" can\'t stand in Via', 'a host with or without a port, or a name like "prox"'
+        )
+    return value
+
+
+_VIA_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
+
+ViaName = Annotated[str, AfterValidator(_via_name)]
 
 
 class Tuning(Model):
@@ -77,6 +91,8 @@ class Tuning(Model):
     """Length of the request target; more is answered with 414."""
     max_body_bytes: Count = 0
     """Size of a request body; more is answered with 413; 0: no limit."""
+    via: ViaName | None = None
+    """Name by which prox makes itself known in `Via`, on requests to upstreams and on their answers; off without."""
     tls_min_version: Literal["1.2", "1.3"] = "1.2"
     """Oldest TLS version that is accepted."""
     tls_ciphers: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 A decoder is fed what was read and gives back the body's bytes; what came behind the body is in `rest` once `done` is
 set. Chunks are read as strictly as the RFC is written, since a peer that frames differently from the next one is how
-requests are smuggled. Trailer fields are checked and dropped: none is ever merged into a head.
+requests are smuggled. Trailer fields are checked and kept apart: none is ever merged into a head.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ class Decoder(Protocol):
     Attributes:
         done: the body has ended.
         rest: the bytes behind it.
+        trailers: the lines of its trailer section, each with the line end before it.
     """
 
     done: bool
     rest: bytes
+    trailers: bytes
 
     def feed(self, data: bytes) -> bytes:
         """The body's bytes in `data`, in one piece; raises BadMessageError for broken framing."""
@@ -52,12 +54,13 @@ class Decoder(Protocol):
 class LengthDecoder:
     """A body of known length."""
 
-    __slots__ = ("done", "left", "rest")
+    __slots__ = ("done", "left", "rest", "trailers")
 
     def __init__(self, length: int) -> None:
         self.left = length
         self.done = False
         self.rest = b""
+        self.trailers = b""
 
     def feed(self, data: bytes) -> bytes:
         """See Decoder."""
@@ -81,11 +84,12 @@ class LengthDecoder:
 class CloseDecoder:
     """A body that ends with the connection; only an answer may have one."""
 
-    __slots__ = ("done", "rest")
+    __slots__ = ("done", "rest", "trailers")
 
     def __init__(self) -> None:
         self.done = False
         self.rest = b""
+        self.trailers = b""
 
     def feed(self, data: bytes) -> bytes:
         """See Decoder."""
@@ -99,15 +103,15 @@ class CloseDecoder:
 class ChunkedDecoder:
     """A chunked body."""
 
-    __slots__ = ("_buffer", "_left", "_state", "_trailer_bytes", "done", "rest")
+    __slots__ = ("_buffer", "_left", "_state", "done", "rest", "trailers")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._left = 0
         self._state = _SIZE
-        self._trailer_bytes = 0
         self.done = False
         self.rest = b""
+        self.trailers = b""
 
     def feed(self, data: bytes) -> bytes:
         """See Decoder."""
@@ -157,7 +161,7 @@ class ChunkedDecoder:
         if self._state == _SIZE:
             if size > _MAX_CHUNK_LINE:
                 raise BadMessageError("chunk line too long")
-        elif size > _MAX_TRAILERS - self._trailer_bytes:
+        elif size > _MAX_TRAILERS - len(self.trailers):
             raise BadMessageError("trailers too long", 431, "header_size")
 
     def _line(self, line: bytes) -> None:
@@ -171,11 +175,16 @@ class ChunkedDecoder:
         if not line:
             self.done = True
             return
-        self._trailer_bytes += len(line) + 2
-        if self._trailer_bytes > _MAX_TRAILERS:
+        if len(self.trailers) + len(line) + 2 > _MAX_TRAILERS:
             raise BadMessageError("trailers too long", 431, "header_size")
         if _TRAILER_LINE.fullmatch(line) is None:
             raise BadMessageError("malformed trailer")
+        self.trailers += b"\r\n" + line
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """The end of a chunked body with these lines behind it."""
+    return b"0%b\r\n\r\n" % trailers
 
 
 def chunk(data: bytes) -> bytes:

@@ -32,6 +32,8 @@ FORWARDED_OTHER: Final = 8
 HOP_BY_HOP: Final = 9
 TRAILER: Final = 10
 UNDERSCORED_FRAMING: Final = 11
+TE: Final = 12
+MAX_FORWARDS: Final = 13
 
 _KINDS: Final = {
     b"host": HOST,
@@ -48,8 +50,9 @@ _KINDS: Final = {
     b"proxy-authenticate": HOP_BY_HOP,
     b"proxy-authorization": HOP_BY_HOP,
     b"proxy-authentication-info": HOP_BY_HOP,
-    b"te": HOP_BY_HOP,
+    b"te": TE,
     b"trailer": TRAILER,
+    b"max-forwards": MAX_FORWARDS,
 }
 
 # As most peers spell them.
@@ -66,11 +69,12 @@ _NO_FIELDS: Final = frozenset(
         b"host",
         b"content-length",
         b"transfer-encoding",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
+        b"max-forwards",
+        b"date",
+        b"forwarded",
     }
 )
+_NO_FAMILY: Final = b"x-forwarded-"
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -91,6 +95,8 @@ def kind(name: bytes) -> int:
             return UNDERSCORED_FRAMING
         if found in {FORWARDED_FOR, FORWARDED_OTHER}:
             return HOP_BY_HOP
+        if found == MAX_FORWARDS:
+            return ORDINARY
     return found
 
 
@@ -194,7 +200,8 @@ def folded_name(name: bytes) -> bytes:
 # In answers, what tells a server about its client means nothing.
 _REQUEST_PLACES: Final = _places(_KINDS)
 _RESPONSE_PLACES: Final = _places(
-    _KINDS.keys() - {b"host", b"expect", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"}
+    _KINDS.keys()
+    - {b"host", b"expect", b"max-forwards", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"}
 )
 
 
@@ -229,7 +236,8 @@ def connection_options(value: bytes) -> frozenset[bytes]:
 
 def dropped_fields(options: frozenset[bytes]) -> frozenset[bytes]:
     """The fields that Connection options declare hop-by-hop, folded, without those that never are."""
-    return frozenset(folded_name(option) for option in options) - _NO_FIELDS
+    names = frozenset(folded_name(option) for option in options) - _NO_FIELDS
+    return frozenset(name for name in names if not name.startswith(_NO_FAMILY))
 
 
 def line_of(name: bytes, value: bytes) -> bytes:

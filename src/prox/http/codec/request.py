@@ -57,15 +57,49 @@ METHODS: Final[dict[bytes, str]] = {
     ]
 }
 
+HOPPING: Final = frozenset({"OPTIONS", "TRACE"})
+"""The methods whose Max-Forwards counts (RFC 9110 section 7.6.2)."""
+
 _MAX_REMEMBERED: Final = 4096
 
+_MOST_HOPS: Final = 9
+"""Digits of a Max-Forwards that are counted."""
+
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+
+
+class Rare:
+    """What the special fields of few requests say.
+
+    Attributes:
+        trailers: the client takes trailer fields, and may send some (RFC 9110 section 10.1.4).
+        announced: the values of Trailer, joined.
+        max_forwards: those of Max-Forwards.
+        hops: how often the request may be forwarded: the one number of Max-Forwards; -1 where that is none.
+    """
+
+    __slots__ = ("announced", "hops", "max_forwards", "trailers")
+
+    def __init__(self) -> None:
+        self.trailers = False
+        self.announced = b""
+        self.max_forwards: list[bytes] = []
+        self.hops = -1
 
 
 class _Meaning:
     """What the special fields of a request say; shared by requests that say the same."""
 
-    __slots__ = ("close", "dropped", "expects_continue", "forwarded_for", "has_length", "host", "length")
+    __slots__ = (
+        "close",
+        "dropped",
+        "expects_continue",
+        "forwarded_for",
+        "has_length",
+        "host",
+        "length",
+        "rare",
+    )
 
     def __init__(self, minor: int) -> None:
         self.host: bytes | None = None
@@ -75,6 +109,7 @@ class _Meaning:
         self.expects_continue = False
         self.dropped: frozenset[bytes] = frozenset()
         self.forwarded_for = b""
+        self.rare: Rare | None = None
 
 
 class RequestHead(fields.Fields):
@@ -91,6 +126,7 @@ class RequestHead(fields.Fields):
         expects_continue: whether the client waits for 100 before it sends the body.
         dropped: folded names that Connection declared hop-by-hop.
         forwarded_for: the X-Forwarded-For values, joined.
+        rare: what few requests say, None where this one says nothing of it.
     """
 
     __slots__ = (
@@ -103,6 +139,7 @@ class RequestHead(fields.Fields):
         "length",
         "method",
         "minor",
+        "rare",
         "request_target",
     )
 
@@ -126,6 +163,7 @@ class RequestHead(fields.Fields):
         self.expects_continue = meaning.expects_continue
         self.dropped = meaning.dropped
         self.forwarded_for = meaning.forwarded_for
+        self.rare = meaning.rare
 
 
 class RequestParser:
@@ -166,6 +204,8 @@ class RequestParser:
                 _refuse("malformed request head")
             if head.count(b"\n") - 2 > max_headers:
                 _refuse("too many headers", 431, "header_count")
+            if meaning.rare is not None and meaning.rare.max_forwards and method in HOPPING:
+                _check_hops(meaning.rare)
         except BadMessageError:
             self._renew()
             raise
@@ -174,6 +214,8 @@ class RequestParser:
             # The parser waits for a body that our own decoder reads, or takes no more after the last message of a
             # connection: the next head needs a new one.
             self._renew()
+            if method == "TRACE" and request.length:
+                _refuse("TRACE with content")  # RFC 9110 section 9.3.8
         return request
 
     def _renew(self) -> None:
@@ -235,6 +277,9 @@ def _interpret(special: tuple[tuple[bytes, bytes], ...], minor: int) -> _Meaning
             meaning.expects_continue = _expectation(value) and minor == 1
         elif what == fields.UNDERSCORED_FRAMING:
             raise BadMessageError("a framing header's name is spelled with '_'")
+        elif what in {fields.TE, fields.TRAILER, fields.MAX_FORWARDS}:
+            meaning.rare = meaning.rare or Rare()
+            _interpret_rare(meaning.rare, what, value, minor)
     _check_host(meaning.host, hosts, minor)
     if encodings:
         _check_encoding(encodings, minor, has_length=meaning.has_length)
@@ -245,6 +290,26 @@ def _interpret(special: tuple[tuple[bytes, bytes], ...], minor: int) -> _Meaning
     elif minor == 0 and b"keep-alive" in connection:
         meaning.close = False
     return meaning
+
+
+def _interpret_rare(rare: Rare, what: int, value: bytes, minor: int) -> None:
+    if what == fields.TE:
+        # Not asked whether Connection names TE too, as it must: what it loses where it doesn't is trailers alone.
+        rare.trailers = rare.trailers or (minor == 1 and b"trailers" in fields.list_members(value))
+    elif what == fields.TRAILER:
+        rare.announced += b", " + value if rare.announced else value
+    else:
+        value = value.strip(b" \t")
+        rare.max_forwards.append(value)
+        if len(rare.max_forwards) == 1 and value.isdigit():
+            rare.hops = int(value[-_MOST_HOPS:]) if len(value) <= _MOST_HOPS else 10**_MOST_HOPS
+        else:
+            rare.hops = -1
+
+
+def _check_hops(rare: Rare) -> None:
+    if rare.hops < 0:
+        raise BadMessageError("invalid Max-Forwards")
 
 
 def _check_host(host: bytes | None, hosts: int, minor: int) -> None:

@@ -36,9 +36,10 @@ class ResponseHead(fields.Fields):
         content_length: the Content-Length value whether or not a body follows (HEAD, 304), None without one.
         close: whether the upstream ends the connection after this answer.
         dropped: folded names that Connection declared hop-by-hop.
+        announces: it has a Trailer.
     """
 
-    __slots__ = ("close", "content_length", "dropped", "length", "minor", "reason", "status")
+    __slots__ = ("announces", "close", "content_length", "dropped", "length", "minor", "reason", "status")
 
     def __init__(
         self,
@@ -47,13 +48,13 @@ class ResponseHead(fields.Fields):
         reason: bytes,
         plain: bytes,
         special: fields.Headers,
-        meaning: tuple[int, int | None, bool, frozenset[bytes]],
+        meaning: tuple[int, int | None, bool, frozenset[bytes], bool],
     ) -> None:
         super().__init__(plain, special)
         self.minor = minor
         self.status = status
         self.reason = reason
-        self.length, self.content_length, self.close, self.dropped = meaning
+        self.length, self.content_length, self.close, self.dropped, self.announces = meaning
 
 
 class ResponseParser:
@@ -112,11 +113,12 @@ def _status_line(line: bytes) -> tuple[int, int, bytes]:
 @lru_cache(maxsize=4096)
 def _interpret(
     special: tuple[tuple[bytes, bytes], ...], minor: int
-) -> tuple[int, int | None, bool, frozenset[bytes]]:
-    """What the special fields of an answer with a body say: length, content_length, close, dropped. Asked once for each."""
+) -> tuple[int, int | None, bool, frozenset[bytes], bool]:
+    """What the special fields of an answer with a body say, in the order of ResponseHead. Asked once for each."""
     connection: frozenset[bytes] = frozenset()
     encodings: list[bytes] = []
     content_length: int | None = None
+    announces = False
     for name, value in special:
         what = fields.kind(name)
         if what == fields.CONTENT_LENGTH:
@@ -127,6 +129,8 @@ def _interpret(
             encodings.append(value)
         elif what == fields.CONNECTION:
             connection |= fields.connection_options(value)
+        elif what == fields.TRAILER:
+            announces = True
         elif what == fields.UNDERSCORED_FRAMING:
             raise BadMessageError("a framing header's name is spelled with '_'")
     length = UNTIL_CLOSE if content_length is None else content_length
@@ -139,4 +143,4 @@ def _interpret(
             raise BadMessageError("Transfer-Encoding of the answer is not exactly one 'chunked'")
         length = CHUNKED
     close = b"close" in connection or (minor == 0 and b"keep-alive" not in connection)
-    return length, content_length, close, fields.dropped_fields(connection)
+    return length, content_length, close, fields.dropped_fields(connection), announces

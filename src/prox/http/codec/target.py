@@ -75,6 +75,8 @@ def parse_target(method: str, target: bytes) -> Target:
         raise BadMessageError("an absolute URL without a host")
     path, mark, query = rest.partition(b"?")
     if not path:
+        if method == "OPTIONS" and not mark:  # it is for the whole server: RFC 9112 section 3.2.4
+            return Target(b"*", "*", None, authority, scheme)
         path = b"/"
         rest = b"/" + rest
     return Target(rest, decode_path(path), query if mark else None, authority, scheme)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from prox.config.upstreams import Upstream, parse_upstream, render, template_names
-from prox.http.body import RequestBody
 from prox.http.codec.fields import Headers
 from prox.http.errors import UpstreamError
 from prox.http.pool import Origin, OriginSettings, Pools
-from prox.http.upstream import UpstreamConnection
+from prox.http.upstream import Receiver
+from prox.proxy import recipient
 from prox.proxy.forward import HeadBuilder
 from prox.proxy.route import Action, Routed
+from prox.proxy.via import MarkedAnswer, via_lines
 
 _log: Final = logging.getLogger("prox.proxy")
 
@@ -46,6 +47,7 @@ class ProxyAction:
         headers: set on every request.
         fallback: serves where there is no target or the upstream can't be reached.
         stream: bodies may take their time.
+        via: the name that prox gives itself in Via; None for no Via.
         is_trusted: whether a peer is a trusted proxy.
         failed: counts a failure by its kind.
     """
@@ -59,6 +61,7 @@ class ProxyAction:
         headers: Mapping[str, str],
         fallback: Action | None,
         stream: bool = False,
+        via: str | None = None,
         is_trusted: Callable[[str], bool],
         failed: Callable[[str], None],
     ) -> None:
@@ -67,7 +70,8 @@ class ProxyAction:
         self._names = frozenset(template_names(upstream))
         self._pools = pools
         self._settings = settings
-        self._builder = HeadBuilder(headers)
+        self._builder = HeadBuilder(headers, via)
+        self._via = None if via is None else via_lines(via)
         self._stream = stream
         self._is_trusted = is_trusted
         self._failed = failed
@@ -80,6 +84,9 @@ class ProxyAction:
         if isinstance(destination, UpstreamError):
             return destination
         exchange = routed.exchange
+        if exchange.head.rare is not None and recipient.ends_here(exchange):
+            recipient.answer(exchange)
+            return None
         routed.upstream = destination.address
         head = self._builder.build(
             routed, destination.host, destination.prefix, trusted=self._is_trusted(exchange.client.ip)
@@ -87,6 +94,8 @@ class ProxyAction:
         body = exchange.body
         if self._stream or (body is not None and is_grpc(exchange.head.headers)):
             exchange.streams = True
+        answer = routed.answer
+        receiver: Receiver = answer if self._via is None else MarkedAnswer(answer, self._via)
         connection = destination.idle.take()
         fresh = connection is None
         while True:
@@ -95,11 +104,13 @@ class ProxyAction:
                     connection = await destination.origin.connect()
                 except UpstreamError as unreachable:
                     return unreachable
-            routed.answer.read_from(connection)
+            answer.read_from(connection)
             if body is None:
-                connection.send(head, exchange.method, routed.answer)
+                connection.send(head, exchange.method, receiver)
             else:
-                self._upload(connection, head, routed, body)
+                connection.upload(head, exchange.method, receiver, body, chunked=body.is_unknown())
+                body.join(connection, self._unwanted_trailers(routed))
+                connection.flush()
             try:
                 await connection.finished
             except asyncio.CancelledError:
@@ -113,11 +124,10 @@ class ProxyAction:
                 return None
             connection, fresh = None, True
 
-    @staticmethod
-    def _upload(connection: UpstreamConnection, head: bytes, routed: Routed, body: RequestBody) -> None:
-        connection.upload(head, routed.exchange.method, routed.answer, body, chunked=body.is_unknown())
-        body.join(connection)
-        connection.flush()
+    def _unwanted_trailers(self, routed: Routed) -> frozenset[bytes] | None:
+        """See RequestBody.join: trailers go on where the client asks for some itself."""
+        rare = routed.exchange.head.rare
+        return self._builder.not_in_trailers(routed) if rare is not None and rare.trailers else None
 
     def _report(self, routed: Routed, error: UpstreamError) -> None:
         """Answer for a failed upstream; where the answer had begun it was broken off already."""

@@ -1,0 +1,42 @@
+"""The mark of a proxy on the messages that it passes on: Via (RFC 9110 section 7.6.3), where a service asks for it."""
+
+from __future__ import annotations
+
+from prox.http.codec.fields import line_of
+from prox.http.codec.response import ResponseHead
+from prox.http.exchange import Answer
+from prox.http.streams import Sink
+
+
+def via_lines(name: str) -> tuple[bytes, bytes]:
+    """The lines of a proxy of this name for a message of HTTP/1.0 and for one of HTTP/1.1."""
+    made = [line_of(b"Via", b"%b %b" % (version, name.encode())) for version in (b"1.0", b"1.1")]
+    return made[0], made[1]
+
+
+class MarkedAnswer:
+    """Stands between an upstream and an answer (see prox.http.upstream.Receiver).
+
+    Args:
+        answer: takes the head with its Via, and all the rest.
+        lines: see `via_lines`.
+    """
+
+    __slots__ = ("_answer", "_lines")
+
+    def __init__(self, answer: Answer, lines: tuple[bytes, bytes]) -> None:
+        self._answer = answer
+        self._lines = lines
+
+    def take_interim(self, head: ResponseHead) -> None:
+        """See Receiver."""
+        self._answer.take_interim(head)
+
+    def take(self, head: ResponseHead) -> Sink:
+        """See Receiver."""
+        head.plain += self._lines[head.minor]
+        return self._answer.take(head)
+
+    def flush(self) -> None:
+        """See Receiver."""
+        self._answer.flush()
