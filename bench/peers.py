@@ -1,7 +1,7 @@
 """The proxies that are compared: how each is configured, started, checked and measured.
 
 All do the same work: HTTP/1.1 both ways with kept connections, X-Forwarded-For, -Host and -Proto added, no
-access log, one worker on one core. A peer is one function in `RECIPES`, which writes a configuration and
+access log, one worker on one core. A peer is one function in `PEERS`, which writes a configuration and
 gives a command; one that can ask an authorizer is also in `HOOKED`.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import measure
+from bench import envoy, measure
 from bench.origin import nginx_command
-from bench.processes import BenchError, Child, free_port, get
+from bench.processes import BenchError, Child, free_port, get, prefer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     from bench.origin import Origin
 
 GUARD = Path(__file__).resolve().with_name("guard.py")
+BYSTANDER = GUARD.with_name("bystander.py")
 PROX = Path(sys.executable).with_name("prox")
 
 BASELINE = "nginx"
+
+_ADDRESS = re.compile(rb"[0-9.]+")
 
 # proxy_buffering stays on, as it is by default, but not to disk: a slow client would measure the disk.
 # Uploads are streamed, as prox does it, for the same reason.
@@ -105,20 +109,34 @@ def _haproxy(folder: Path, port: int, origin: Origin) -> list[str]:
     return ["haproxy", "-db", "-f", str(config)]
 
 
+_GUARDED: dict[str, object] = {"match": {"path": "/hook/*"}, "plugins": ["guard"], "action": "origin"}
+_UPLOAD: dict[str, object] = {"match": {"path": "/upload"}, "action": "sink"}
+_REST: dict[str, object] = {"action": "origin"}
+
+
 def _prox(folder: Path, port: int, origin: Origin) -> list[str]:
+    return _serve(folder, port, origin, [_GUARDED, _UPLOAD, _REST], {"guard": GUARD})
+
+
+def _prox_pluginless(folder: Path, port: int, origin: Origin) -> list[str]:
+    # As many routes as above: what is compared is plugins, not routing.
+    unguarded = {name: value for name, value in _GUARDED.items() if name != "plugins"}
+    return _serve(folder, port, origin, [unguarded, _UPLOAD, _REST], {})
+
+
+def _prox_bystander(folder: Path, port: int, origin: Origin) -> list[str]:
+    watched = {**_REST, "plugins": ["bystander"]}
+    plugins = {"guard": GUARD, "bystander": BYSTANDER}
+    return _serve(folder, port, origin, [_GUARDED, _UPLOAD, watched], plugins)
+
+
+def _serve(
+    folder: Path, port: int, origin: Origin, routes: list[dict[str, object]], plugins: dict[str, Path]
+) -> list[str]:
     config = folder / "config.json5"
     document = {
-        "services": {
-            "web": {
-                "listen": f"127.0.0.1:{port}",
-                "routes": [
-                    {"match": {"path": "/hook/*"}, "plugins": ["guard"], "action": "origin"},
-                    {"match": {"path": "/upload"}, "action": "sink"},
-                    {"action": "origin"},
-                ],
-            },
-        },
-        "plugins": {"guard": {"path": str(GUARD)}},
+        "services": {"web": {"listen": f"127.0.0.1:{port}", "routes": routes}},
+        "plugins": {name: {"path": str(path)} for name, path in plugins.items()},
         "actions": {
             "origin": {"type": "proxy", "upstream": f"127.0.0.1:{origin.http}"},
             "sink": {"type": "proxy", "upstream": f"127.0.0.1:{origin.sink}"},
@@ -128,16 +146,23 @@ def _prox(folder: Path, port: int, origin: Origin) -> list[str]:
     return [str(PROX), "serve", "-c", str(config), "--no-watch", "--workers", "1"]
 
 
-RECIPES: dict[str, Callable[[Path, int, Origin], list[str]]] = {
+PEERS: dict[str, Callable[[Path, int, Origin], list[str]]] = {
     BASELINE: _nginx,
     "haproxy": _haproxy,
+    "envoy": envoy.command,
     "prox": _prox,
 }
-HOOKED = frozenset({BASELINE, "prox"})
+PLUGINLESS = "prox-pluginless"
+"""prox with no plugin in its configuration."""
+WATCHED = "prox-bystander"
+"""prox with a plugin on the route of the small answers that has no hook for requests."""
+RECIPES = {**PEERS, PLUGINLESS: _prox_pluginless, WATCHED: _prox_bystander}
+HOOKED = frozenset({BASELINE, "envoy", "prox"})
 
 
 def _is_plugin(command: bytes) -> bool:
-    return os.fsencode(GUARD) in command.split(b"\0")
+    words = command.split(b"\0")
+    return os.fsencode(GUARD) in words or os.fsencode(BYSTANDER) in words
 
 
 class Peer:
@@ -173,12 +198,15 @@ class Peer:
         if status != 200 or len(body) != 65536:
             raise BenchError(f"{self.name} answers /64k with {status}, {len(body)} bytes")
         _, seen = get(self.port, "/seen")
-        if seen != b"127.0.0.1 127.0.0.1:%d http" % self.port:
+        # For a client on the loopback Envoy names the machine's own address.
+        client, _, rest = seen.partition(b" ")
+        if rest != b"127.0.0.1:%d http" % self.port or not _ADDRESS.fullmatch(client):
             raise BenchError(f"{self.name} adds other forwarding headers: {seen!r}")
 
     def move_plugins(self, cores: Cores) -> None:
-        """Takes plugins, which inherited the proxy's core, off it."""
+        """Takes plugins, which inherited the proxy's core, off it; they are sessions of their own."""
         for pid in measure.tree(self.child.pid, _is_plugin)[1]:
+            prefer(pid)
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 os.sched_setaffinity(int(thread.name), cores.others)
 

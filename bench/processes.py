@@ -37,6 +37,16 @@ def free_port() -> int:
     raise BenchError("no free port found")
 
 
+def prefer(pid: int) -> None:
+    """Gives the session of a process this program's priority.
+
+    Where the kernel groups sessions to share the cores among them (autogroup, sched(7)), nice ranks the processes
+    of one session alone, and each started program is one of its own.
+    """
+    with contextlib.suppress(OSError):  # no such groups here, or not allowed
+        Path(f"/proc/{pid}/autogroup").write_text(str(os.nice(0)), encoding="ascii")
+
+
 class Child:
     """A started program; its output goes to `log`."""
 
@@ -57,6 +67,7 @@ class Child:
                 start_new_session=True,  # Ctrl-C reaches the benchmark alone, which ends its children
             )
         self.pid = self._process.pid
+        prefer(self.pid)
 
     def wait(self, ready: Callable[[], bool], seconds: float = 15.0, interval: float = 0.01) -> None:
         """Returns when `ready()` is true.

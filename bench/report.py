@@ -20,6 +20,7 @@ class Section:
         title: What was measured, and under what load.
         columns: Heads; the first column is flush left, the others right.
         bar: What the project wants of it.
+        notes: What a reader must know of the run; below the table.
         data: The figures, in SI units where the keys name no other.
     """
 
@@ -29,6 +30,7 @@ class Section:
     bar: str = ""
     rows: list[list[str]] = field(default_factory=list)
     data: dict[str, Json] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """The table as GitHub's Markdown, aligned to be read as it is."""
@@ -46,7 +48,9 @@ class Section:
         rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
         lines.insert(1, "| " + " | ".join(rule) + " |")
         title = f"### {self.title}" + (f"\n{self.bar}" if self.bar else "")
-        return "\n".join([title, "", *lines, ""])
+        return "\n".join(
+            [title, "", *lines, "", *(f"- {note}" for note in self.notes), *([""] if self.notes else [])]
+        )
 
 
 def ratio(spread: Spread) -> str:

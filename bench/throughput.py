@@ -1,7 +1,8 @@
 """CPU time of a proxy for each request, and requests per second, beside nginx.
 
-The rounds of the proxies are interleaved and each is compared with nginx's of the same turn; the medians of
-these pairs stand against the noise of a machine that does other things too. Where a proxy's core was not
+The rounds of the proxies are interleaved, each time in another order, and each is compared with nginx's (and,
+past an authorizer, Envoy's) of the same turn; the medians of these pairs stand against the noise of a machine that
+does other things too. Where a proxy's core was not
 busy, the load's own cores were the limit and the requests per second say little about the proxy; CPU time
 per request still does.
 """
@@ -9,8 +10,9 @@ per request still does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from bench.machine import Meanwhile
 from bench.measure import Cpu, Spread
 from bench.peers import BASELINE, HOOKED
 from bench.report import Section, as_json, ratio
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from bench.peers import Peer
 
 
+_T = TypeVar("_T")
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """A kind of request that is measured."""
@@ -31,6 +36,7 @@ class Work:
     title: str
     bar: str
     hooked: bool = False
+    against: tuple[str, ...] = (BASELINE,)
 
 
 WORKS = {
@@ -49,9 +55,11 @@ WORKS = {
     "hook": Work(
         "hook",
         "/hook/small",
-        "GET past an authorizer that sets a header; prox: a Python plugin, nginx: auth_request (not counted)",
-        "CPU must be ≤ 2.0 times nginx's, aim ≤ 1.2",
+        "GET past an authorizer that sets a header; prox: a Python plugin, nginx: auth_request, Envoy: ext_authz by "
+        "HTTP (the authorizers' own time is not counted)",
+        "CPU must be ≤ 2.0 times nginx's and ≤ 0.7 times Envoy's, aim ≤ 1.2 and ≤ 0.4",
         hooked=True,
+        against=(BASELINE, "envoy"),
     ),
 }
 
@@ -93,40 +101,51 @@ def measured(work: Work, peers: Sequence[Peer], wrk: Wrk, rounds: int, seconds: 
     for peer in taking:
         wrk(peer.port, work.path, 1)  # warms caches, pools and the interpreter
     samples: dict[str, list[Sample]] = {peer.name: [] for peer in taking}
-    for _ in range(rounds):
-        for peer in taking:
+    meanwhile = Meanwhile()
+    for turn in range(rounds):
+        for peer in rotated(taking, turn):
             samples[peer.name].append(sample(peer, wrk, work.path, seconds))
-    return _section(work, samples)
+    section = _section(work, samples)
+    section.notes.append(meanwhile.text())
+    return section
+
+
+def rotated(items: Sequence[_T], turn: int) -> list[_T]:
+    """The items in another order each turn: none is always first, or always behind the same other."""
+    start = turn % len(items)
+    return [*items[start:], *items[:start]]
 
 
 def _section(work: Work, samples: dict[str, list[Sample]]) -> Section:
+    against = [name for name in work.against if name in samples]
     section = Section(
         work.name,
         work.title,
         [
             "proxy",
             "CPU μs (user + system)",
-            "/ nginx (low to high)",
+            *(f"/ {name} (low to high)" for name in against),
             "requests/s",
             "/ nginx (low to high)",
             "core busy",
         ],
         work.bar,
     )
-    baseline = samples[BASELINE]
     for name, own in samples.items():
-        pairs = list(zip(own, baseline, strict=True))
         micros = Spread.of(one.micros for one in own)
         user = Spread.of(one.spent.user / one.requests * 1e6 for one in own)
         rate = Spread.of(one.rate for one in own)
         busy = Spread.of(one.busy for one in own)
-        micros_ratio = Spread.of(one.micros / other.micros for one, other in pairs)
-        rate_ratio = Spread.of(one.rate / other.rate for one, other in pairs)
+        micros_ratios = {
+            other: Spread.of(a.micros / b.micros for a, b in zip(own, samples[other], strict=True))
+            for other in against
+        }
+        rate_ratio = Spread.of(a.rate / b.rate for a, b in zip(own, samples[BASELINE], strict=True))
         section.rows.append(
             [
                 name,
                 f"{micros.median:.1f} ({user.median:.1f} + {micros.median - user.median:.1f})",
-                ratio(micros_ratio),
+                *(ratio(spread) for spread in micros_ratios.values()),
                 f"{rate.median:,.0f}",
                 ratio(rate_ratio),
                 f"{busy.median:.0%}",
@@ -135,7 +154,7 @@ def _section(work: Work, samples: dict[str, list[Sample]]) -> Section:
         section.data[name] = {
             "cpu_us": as_json(micros),
             "cpu_user_us": as_json(user),
-            "cpu_ratio": as_json(micros_ratio),
+            **{f"cpu_ratio_{other}": as_json(spread) for other, spread in micros_ratios.items()},
             "rate": as_json(rate),
             "rate_ratio": as_json(rate_ratio),
             "core_busy": as_json(busy),
