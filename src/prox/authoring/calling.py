@@ -14,6 +14,7 @@ from prox.sdk.testing import LogRecord, PluginTestError
 from prox.wire import (
     AuthorizeResult,
     ConnResult,
+    HeaderChanges,
     HookType,
     Payload,
     Push,
@@ -76,6 +77,8 @@ class Answer:
                         f"{way} {rate:g} Mbps" for way, rate in (("download", down), ("upload", up)) if rate
                     ]
                     yield name, ", ".join(rates + ([f"group {group}"] if group else []))
+                case {"remove": _, "set": _, "append": _}:
+                    yield from _change_rows(_OF_RESPONSE if name == "response" else "", value)
                 case dict() as items:
                     yield from ((_ROWS.get(name, name), f"{key}: {item}") for key, item in items.items())
                 case list() as items:
@@ -96,6 +99,19 @@ class Answer:
             yield "stderr", line
         for warning in self.warnings:
             yield "warning", warning
+
+
+_OF_RESPONSE = "response "
+
+
+def _change_rows(whose: str, changes: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from ((f"{whose}remove", name) for name in changes["remove"])
+    for name, values in changes["set"].items():
+        yield from ((f"{whose}header", f"{name}: {value}") for value in values)
+        if not values:
+            yield f"{whose}remove", name
+    for name, values in changes["append"].items():
+        yield from ((f"{whose}append", f"{name}: {value}") for value in values)
 
 
 _ROWS = {"headers": "header", "strip_query": "no query", "path": "to path"}
@@ -160,7 +176,7 @@ def _plain(value: Any) -> Any:
             return value.decode()
         except UnicodeDecodeError:
             return value.decode("latin-1")
-    if isinstance(value, Speed):
+    if isinstance(value, Speed | HeaderChanges):
         return {item.name: getattr(value, item.name) for item in msgspec.structs.fields(value)}
     return value
 

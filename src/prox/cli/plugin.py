@@ -174,20 +174,35 @@ def call(
 
     Exits with 0 when the plugin has answered, whatever its verdict; with 1 when it has not; with 2 on wrong usage.
     """
+    import os
+
     from prox.authoring.calling import call as call_hook
     from prox.authoring.running import RunningPlugin
     from prox.sdk.testing import PluginTestError, make_request
-    from prox.sdk.testing.shown import canonical
-    from prox.wire import ConnInfo, HookType, Payload, ResponsePair, UpstreamResponseInfo
+    from prox.sdk.testing.shown import shown_headers
+    from prox.wire import (
+        TRACE_BYTES,
+        ConnInfo,
+        HookType,
+        Payload,
+        ResponsePair,
+        UpstreamResponseInfo,
+        continue_trace,
+        read_trace,
+    )
 
     if connect is not None and response is not None:
         raise typer.BadParameter("it does not go with --response", param_hint="--connect")
     if response_header and response is None:
         raise typer.BadParameter("it goes with --response", param_hint="--response-header")
+    given = _headers(header, "--header")
+    trace = continue_trace(
+        read_trace(given.get("Traceparent", []), given.get("Tracestate", [])), os.urandom(TRACE_BYTES)
+    )
     request = make_request(
         method,
         request_path,
-        headers=_pairs(header, ":", "--header"),
+        headers=given,
         body=_body(body),
         domain=domain,
         client=client,
@@ -196,6 +211,8 @@ def call(
         match_path=match_path,
         vars=_pairs(var, "=", "--var"),
         target=target,
+        trace=trace.traceparent,
+        tracestate=trace.tracestate,
     )
     hook = HookType.ON_REQUEST
     payload: Payload = request
@@ -204,10 +221,8 @@ def call(
         payload = ConnInfo(route_id=route, domain=connect, remote_addr=client, match_domain=match_domain)
     elif response is not None:
         hook = HookType.ON_RESPONSE
-        headers = _pairs(response_header, ":", "--response-header")
-        answered = UpstreamResponseInfo(
-            status=response, headers={canonical(n): v for n, v in headers.items()}
-        )
+        first, several = shown_headers(_headers(response_header, "--response-header"))
+        answered = UpstreamResponseInfo(status=response, headers=first, all_values=several)
         payload = ResponsePair(request=request, response=answered)
     variables = _pairs(env, "=", "--env")
     plugin = RunningPlugin(
@@ -256,6 +271,17 @@ def _pairs(given: Iterable[str] | None, separator: str, option: str) -> dict[str
             raise typer.BadParameter(f"{text!r} is not NAME{separator}VALUE", param_hint=option)
         pairs[name.strip()] = value.strip() if separator == ":" else value
     return pairs
+
+
+def _headers(given: Iterable[str] | None, option: str) -> dict[str, list[str]]:
+    """All values of each header, under its name in canonical form."""
+    from prox.sdk.testing.shown import canonical
+
+    headers: dict[str, list[str]] = {}
+    for text in given or ():
+        for name, value in _pairs([text], ":", option).items():
+            headers.setdefault(canonical(name), []).append(value)
+    return headers
 
 
 def _body(text: str) -> bytes:

@@ -60,6 +60,10 @@ class AlteredAnswer(Answer):
         """See Answer."""
         self._exchange.end(data)
 
+    def end_with_trailers(self, data: bytes, trailers: bytes) -> None:
+        """See Answer."""
+        self._exchange.end_with_trailers(data, trailers)
+
     def fail(self, error: Exception) -> None:
         """See Answer."""
         self._exchange.fail(error)

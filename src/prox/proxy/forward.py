@@ -101,9 +101,7 @@ class HeadBuilder:
     def not_in_trailers(self, routed: Routed) -> frozenset[bytes]:
         """Folded names of fields that no trailer of the client's may say: those that prox sets itself, or took out."""
         names = self._replaced | routed.route.own_headers | routed.exchange.head.dropped
-        if routed.headers:
-            names |= {fields.folded_name(name) for name, _ in routed.headers}
-        return names
+        return names | routed.replaced
 
     def _rare(self, routed: Routed, rare: Rare) -> list[bytes]:
         """That trailers are welcome, which ones come, and how often the request may still be forwarded."""

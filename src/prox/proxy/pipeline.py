@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
@@ -45,8 +46,10 @@ class Pipeline:
         counters: Counters | None = None,
         service: str = "",
         unrouted_log: AccessLog | None = None,
+        random_bytes: hooks.RandomBytes = os.urandom,
     ) -> None:
         self._table = table
+        self._random_bytes = random_bytes
         self._hooks = index
         self._addresses = ClientAddresses(trusted)
         self._pass_dot_segments = pass_dot_segments
@@ -152,7 +155,7 @@ class Pipeline:
         info = hooks.request_info(routed, shown)
         features = self._hooks.features_of(route.id)
         if features:
-            info = hooks.with_features(routed, info, features)
+            info = hooks.with_features(routed, info, features, self._random_bytes)
         held = None
         if HOOK_ON_RESPONSE in self._hooks.hooks_of(route.id):
             held = self._hold(routed, info, features)
@@ -320,6 +323,7 @@ class Pipeline:
             bytes_received=0 if exchange.body is None else exchange.body.received,
             bytes_sent=exchange.bytes_out,
             duration_ms=round(exchange.age() * 1000),
+            trace=routed.trace,
         )
 
 

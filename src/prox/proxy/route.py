@@ -11,7 +11,7 @@ from prox.http.exchange import Answer, Exchange
 from prox.observe.access import AccessLog
 from prox.plugin import HookRecord
 from prox.routing import Match
-from prox.wire import HeaderChanges
+from prox.wire import HeaderChanges, TraceContext
 
 
 class Action(Protocol):
@@ -98,6 +98,7 @@ class Routed:
         headers: what plugins set on the upstream's request.
         replaced: folded names that plugins set or remove: what the client sent under them does not go on.
         appended: what plugins add to the upstream's request beside what the client sent.
+        trace: of the request, where a plugin asks for it.
         response_changes: what plugins change in the headers of the client's response, whatever serves it.
         path: decoded path that plugins put in place of the client's, or "".
         strip_query: plugins took the query away.
@@ -114,6 +115,7 @@ class Routed:
     headers: Headers = ()  # type: ignore[assignment] # empty, and never changed in place
     replaced: frozenset[bytes] = frozenset()
     appended: Headers = ()  # type: ignore[assignment] # the same
+    trace: TraceContext | None = None
     response_changes: list[HeaderChanges] = ()  # type: ignore[assignment] # the same
     path: str = ""
     strip_query: bool = False

@@ -20,6 +20,7 @@ from .headers import Headers
 from .log import PluginLog
 from .plugin import Plugin
 from .pushes import Route
+from .tracing import Trace
 from .verdicts import Changes, Verdict, allow, deny, drop, fallback, modify
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Request",
     "Response",
     "Route",
+    "Trace",
     "Verdict",
     "allow",
     "deny",

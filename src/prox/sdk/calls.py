@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from prox.wire import ConnInfo, DisconnectInfo, RequestInfo, ResponsePair
+from prox.wire import FEATURE_HEADERS_MULTI, ConnInfo, DisconnectInfo, RequestInfo, ResponsePair
 
 from . import verdicts
 from .headers import Headers
-from .verdicts import Changes, Verdict
+from .tracing import Trace, trace_of
+from .verdicts import Changes, HeaderValues, Verdict
 
 
 def _ip(address: str) -> str:
@@ -20,10 +21,11 @@ def _ip(address: str) -> str:
 class Request:
     """The client's request, as it came: what another plugin set on it before does not show."""
 
-    __slots__ = ("_headers", "_info")
+    __slots__ = ("_features", "_headers", "_info")
 
-    def __init__(self, info: RequestInfo) -> None:
+    def __init__(self, info: RequestInfo, features: frozenset[str] = frozenset()) -> None:
         self._info = info
+        self._features = features
         self._headers: Headers | None = None
 
     @property
@@ -73,10 +75,11 @@ class Request:
 
     @property
     def headers(self) -> Headers:
-        """Name to first value, read-only, in any case."""
+        """Name to first value, read-only, in any case; `get_all` has all values (feature `headers.multi`)."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = Headers(self._info.headers)
+            values = self._info.all_values if FEATURE_HEADERS_MULTI in self._features else None
+            headers = self._headers = Headers(self._info.headers, values)
         return headers
 
     @property
@@ -117,10 +120,18 @@ class Request:
         """The address that the balancer chose, if there is a balancer."""
         return self._info.target
 
+    @property
+    def trace(self) -> Trace | None:
+        """The trace that it belongs to (feature `trace`); None without the feature, and where the host has no such."""
+        return trace_of(self._info.trace)
+
     def allow(
         self,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderValues | None = None,
         *,
+        append: HeaderValues | None = None,
+        remove: Iterable[str] = (),
+        response: Changes | None = None,
         path: str = "",
         strip_query: bool = False,
         download_mbps: float = 0,
@@ -130,6 +141,9 @@ class Request:
         """Let the request through; see `prox.sdk.allow`."""
         return verdicts.allow(
             headers,
+            append=append,
+            remove=remove,
+            response=response,
             path=path,
             strip_query=strip_query,
             download_mbps=download_mbps,
@@ -137,9 +151,7 @@ class Request:
             group_key=group_key,
         )
 
-    def deny(
-        self, status: int = 403, body: str | bytes = "", headers: Mapping[str, str] | None = None
-    ) -> Verdict:
+    def deny(self, status: int = 403, body: str | bytes = "", headers: HeaderValues | None = None) -> Verdict:
         """Answer the client here and now; see `prox.sdk.deny`."""
         return verdicts.deny(status, body, headers)
 
@@ -158,10 +170,11 @@ class Request:
 class Response:
     """The upstream's answer before it goes to the client, and the request that it answers."""
 
-    __slots__ = ("_headers", "_pair", "_request")
+    __slots__ = ("_features", "_headers", "_pair", "_request")
 
-    def __init__(self, pair: ResponsePair) -> None:
+    def __init__(self, pair: ResponsePair, features: frozenset[str] = frozenset()) -> None:
         self._pair = pair
+        self._features = features
         self._request: Request | None = None
         self._headers: Headers | None = None
 
@@ -169,7 +182,7 @@ class Response:
     def request(self) -> Request:
         """The request, as on_request saw it."""
         if self._request is None:
-            self._request = Request(self._pair.request)
+            self._request = Request(self._pair.request, self._features)
         return self._request
 
     @property
@@ -184,19 +197,23 @@ class Response:
 
     @property
     def headers(self) -> Headers:
-        """Name to first value, read-only, in any case."""
+        """Name to first value, read-only, in any case; `get_all` has all values (feature `headers.multi`)."""
         if self._headers is None:
-            self._headers = Headers(self._pair.response.headers)
+            response = self._pair.response
+            values = response.all_values if FEATURE_HEADERS_MULTI in self._features else None
+            self._headers = Headers(response.headers, values)
         return self._headers
 
     def modify(
         self,
         status: int | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderValues | None = None,
         remove: Iterable[str] = (),
+        *,
+        append: HeaderValues | None = None,
     ) -> Changes:
         """Change the answer; see `prox.sdk.modify`."""
-        return verdicts.modify(status, headers, remove)
+        return verdicts.modify(status, headers, remove, append=append)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} to {self.request!r}>"
@@ -286,6 +303,11 @@ class Disconnect:
     def duration(self) -> float:
         """Seconds from start to end."""
         return self._info.duration_ms / 1000
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace of the exchange (feature `trace`); see `Request.trace`."""
+        return trace_of(self._info.trace)
 
     def __repr__(self) -> str:
         return f"<Disconnect of {self.client} on {self.route_id}>"

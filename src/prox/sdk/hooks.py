@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prox.wire import (
@@ -19,6 +20,7 @@ from prox.wire import (
 )
 
 from .calls import Connection, Disconnect, Request, Response
+from .features import check_features
 
 _ALLOW = encode_result(AuthorizeResult(allow=True))
 _DENY = encode_result(AuthorizeResult(allow=False))
@@ -47,8 +49,13 @@ class Hook:
     frame: Callable[[object], bytes | None]
 
 
-def _request_frame(answer: object) -> bytes:
+_NO_FEATURES: frozenset[str] = frozenset()
+
+
+def _request_frame(answer: object, features: frozenset[str] = _NO_FEATURES) -> bytes:
     if isinstance(answer, AuthorizeResult):
+        if answer.changes is not None or answer.response is not None:
+            check_features(answer, features)
         return encode_result(answer)
     if answer is None or answer is True:
         return _ALLOW
@@ -57,10 +64,12 @@ def _request_frame(answer: object) -> bytes:
     raise TypeError(f"on_request answers a verdict, True, False or None, not {type(answer).__name__}")
 
 
-def _response_frame(answer: object) -> bytes:
+def _response_frame(answer: object, features: frozenset[str] = _NO_FEATURES) -> bytes:
     if answer is None:
         return _UNCHANGED
     if isinstance(answer, ResponseModResult):
+        if answer.changes is not None:
+            check_features(answer, features)
         return encode_result(answer)
     raise TypeError(f"on_response answers modify(…) or None, not {type(answer).__name__}")
 
@@ -87,7 +96,11 @@ _SHAPES: dict[HookType, tuple[Callable[[Any], Any], Callable[[object], bytes | N
 }
 
 
-def make_hook(hook: HookType, handler: Callable[[Any], Any]) -> Hook:
-    """The hook that `handler` serves."""
+def make_hook(hook: HookType, handler: Callable[[Any], Any], features: frozenset[str] = _NO_FEATURES) -> Hook:
+    """The hook that `handler` serves, of a plugin with these features."""
     wrap, frame = _SHAPES[hook]
+    if features and hook is HookType.ON_REQUEST:
+        wrap, frame = partial(Request, features=features), partial(_request_frame, features=features)
+    elif features and hook is HookType.ON_RESPONSE:
+        wrap, frame = partial(Response, features=features), partial(_response_frame, features=features)
     return Hook(hook, handler, wrap, frame)

@@ -13,6 +13,7 @@ from typing import Any
 from prox.wire import HookType, Push, encode_line
 
 from .endpoint import Endpoint
+from .features import Feature, known_features
 from .handlers import (
     BackgroundTask,
     ConfigureHandler,
@@ -46,11 +47,19 @@ class Plugin:
     `on_error` says (refuse, unless configured otherwise). An async handler is cancelled when prox no longer
     waits for it.
 
+    Args:
+        features: names of what the plugin wants beyond the base protocol: `headers.multi`, `response.allow`, `trace`.
+
     Attributes:
         log: structured log of the plugin, kept by prox.
+        features: as they were given.
+
+    Raises:
+        ValueError: there is no such feature.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, features: Iterable[Feature] = ()) -> None:
+        self.features = known_features(features)
         self._outbox = Outbox(dropped_logs_line)
         self.log = PluginLog(self._outbox)
         self._hooks: dict[HookType, Hook] = {}
@@ -109,7 +118,7 @@ class Plugin:
     def _add(self, hook: HookType, handler: Callable[[Any], Any]) -> None:
         if hook in self._hooks:
             raise TypeError(f"{hook.hook_name} has a handler already")
-        self._hooks[hook] = make_hook(hook, handler)
+        self._hooks[hook] = make_hook(hook, handler, self.features)
 
     # Pushes
 
@@ -225,6 +234,7 @@ class Plugin:
     ) -> None:
         runtime = Runtime(
             hooks=list(self._hooks.values()),
+            features=self.features,
             on_configure=self._on_configure,
             background=self._background,
             outbox=self._outbox,

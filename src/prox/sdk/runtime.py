@@ -71,6 +71,7 @@ class Runtime:
         self,
         *,
         hooks: Sequence[Hook],
+        features: frozenset[str] = frozenset(),
         on_configure: Callable[[Route], Any] | None,
         background: Sequence[Callable[[], Coroutine[Any, Any, None]]],
         outbox: Outbox,
@@ -80,6 +81,7 @@ class Runtime:
     ) -> None:
         """Needs an `endpoint` for hooks; `end_in` sees to it that all ends after so many seconds at the latest."""
         self._hooks = {hook.type: hook for hook in hooks}
+        self._features = sorted(features)
         self._on_configure = on_configure
         self._background = background
         self._outbox = outbox
@@ -123,7 +125,8 @@ class Runtime:
 
     def _ready_line(self, endpoint: Endpoint) -> bytes:
         hooks = [hook.hook_name for hook in sorted(self._hooks)]
-        return encode_line(Push(METHOD_READY, PushParams(socket=str(endpoint.path), hooks=hooks)))
+        ready = PushParams(socket=str(endpoint.path), hooks=hooks, features=self._features or None)
+        return encode_line(Push(METHOD_READY, ready))
 
     # The end
 

@@ -67,7 +67,7 @@ from .names import (
 )
 from .readers import FrameReader, LineReader, OversizeLine
 from .text import decode_path, decode_text
-from .trace import continue_trace, read_trace
+from .trace import TRACE_BYTES, continue_trace, read_trace
 
 __all__ = [
     "ALL_ROUTES",
@@ -90,6 +90,7 @@ __all__ = [
     "METHOD_READY",
     "METHOD_SET_SPEED",
     "METHOD_SET_TARGETS",
+    "TRACE_BYTES",
     "AuthorizeResult",
     "ConfigureParams",
     "ConnInfo",

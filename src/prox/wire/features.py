@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from .messages import Payload, Result
 
-P = TypeVar("P", RequestInfo, ResponsePair, ConnInfo, DisconnectInfo)
-R = TypeVar("R", AuthorizeResult, ResponseModResult)
+P = TypeVar("P", bound=RequestInfo | ResponsePair | ConnInfo | DisconnectInfo)
+R = TypeVar("R", bound=AuthorizeResult | ResponseModResult)
 
 RESULT_KEYS: Final = {"hc": FEATURE_HEADERS_MULTI, "rc": FEATURE_RESPONSE_ALLOW}
 """The keys of results that belong to a feature, on the wire."""

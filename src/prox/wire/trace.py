@@ -14,7 +14,7 @@ from .messages import TraceContext
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RANDOM_BYTES: Final = 24
+TRACE_BYTES: Final = 24
 """Bytes of randomness that `continue_trace` takes: a trace id and the id of a span."""
 
 _PARENT: Final = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -55,9 +55,9 @@ def continue_trace(trace: TraceContext | None, random: bytes) -> TraceContext:
 
     Args:
         trace: what `read_trace` gave.
-        random: RANDOM_BYTES of them.
+        random: TRACE_BYTES of them.
     """
-    span_id = _nonzero(random[_TRACE_ID:RANDOM_BYTES])
+    span_id = _nonzero(random[_TRACE_ID:TRACE_BYTES])
     if trace is None:
         return TraceContext(traceparent=f"00-{_nonzero(random[:_TRACE_ID])}-{span_id}-01")
     _, trace_id, _, flags = trace.traceparent.split("-")

@@ -18,9 +18,10 @@ from .harness import Harness
 from .inbox import LogRecord
 from .loading import load
 from .process import ProcessHarness
-from .shown import make_request
+from .shown import TRACE, make_request
 
 __all__ = [
+    "TRACE",
     "ConfigureError",
     "Harness",
     "HookError",

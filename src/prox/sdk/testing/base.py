@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Never, Self, TypedDict, Unpack, cast
 
-from prox.sdk.verdicts import Changes, Verdict
+from prox.sdk.verdicts import Changes, HeaderValues, Verdict
 from prox.wire import (
     METHOD_CONFIGURE,
     ConfigureParams,
@@ -24,16 +24,19 @@ from prox.wire import (
     RequestInfo,
     ResponsePair,
     Result,
+    TraceContext,
     UpstreamResponseInfo,
     decode_result,
     encode_line,
     marshal_envelope,
+    shown_to,
+    understood,
 )
 
 from .errors import ConfigureError, HookError, PluginEndedError
 from .frames import FrameConnection
 from .inbox import Inbox, LogRecord
-from .shown import CLIENT, DOMAIN, ROUTE, canonical, make_request
+from .shown import CLIENT, DOMAIN, ROUTE, make_request, shown_headers
 
 TIMEOUT = 5.0
 """Seconds that a harness waits for anything: what prox gives a hook, unless configured otherwise."""
@@ -58,6 +61,8 @@ class RequestOptions(TypedDict, total=False):
     match_path: str
     vars: Mapping[str, str] | None
     target: str
+    trace: str
+    tracestate: str
 
 
 class HarnessOptions(TypedDict, total=False):
@@ -128,7 +133,7 @@ class BaseHarness(ABC):
         method: str = "GET",
         path: str = "/",
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderValues | None = None,
         body: bytes = b"",
         **options: Unpack[RequestOptions],
     ) -> Verdict:
@@ -145,13 +150,13 @@ class BaseHarness(ABC):
     def response(
         self,
         status: int = 200,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderValues | None = None,
         *,
         request: RequestInfo | None = None,
     ) -> Changes:
         """Ask on_response about an answer to `request`, a GET of `/` unless given; raises as `request` does."""
-        shown = {canonical(name): value for name, value in (headers or {}).items()}
-        answer = UpstreamResponseInfo(status=status, headers=shown)
+        shown, all_values = shown_headers(headers)
+        answer = UpstreamResponseInfo(status=status, headers=shown, all_values=all_values)
         pair = ResponsePair(request=request or make_request(), response=answer)
         return cast("Changes", self._call(HookType.ON_RESPONSE, pair))
 
@@ -183,8 +188,9 @@ class BaseHarness(ABC):
         duration: float = 0,
         route_id: str = ROUTE,
         target: str = "",
+        trace: str = "",
     ) -> None:
-        """Tell on_disconnect of an end: body bytes in each direction, and seconds.
+        """Tell on_disconnect of an end: body bytes in each direction, seconds, and `traceparent`.
 
         Nothing answers it. When this returns, a handler that is a plain function has run, and one that is a
         coroutine function has begun; all have run when the context is left.
@@ -201,10 +207,12 @@ class BaseHarness(ABC):
             bytes_received=received,
             bytes_sent=sent,
             duration_ms=round(duration * 1000),
+            trace=TraceContext(traceparent=trace) if trace else None,
         )
         connection = self._connect(HookType.ON_DISCONNECT)
         try:
-            connection.send(marshal_envelope(HookType.ON_DISCONNECT, info))
+            shown = shown_to(info, self.features)
+            connection.send(marshal_envelope(HookType.ON_DISCONNECT, shown))
             connection.end()
             connection.rest()
         except TimeoutError:
@@ -365,13 +373,14 @@ class BaseHarness(ABC):
             raise HookError(f"can't connect to {ready.socket}: {error}") from error
 
     def _call(self, hook: HookType, payload: Payload) -> Result:
-        frame = marshal_envelope(hook, payload)
+        features = self.features
+        frame = marshal_envelope(hook, shown_to(payload, features))
         before = len(self._lines.logs)
         served = hook.hook_name in (self._ready().hooks or ())
         connection = self._idle.pop() if served and self._idle else self._connect(hook)
         try:
             connection.send(frame)
-            result = decode_result(hook, connection.answer())
+            result = decode_result(hook, connection.answer(), features)
         except BaseException as error:
             connection.close()
             match error:
@@ -383,7 +392,7 @@ class BaseHarness(ABC):
                     self._failed(hook, error, before)
             raise
         self._idle.append(connection)
-        return result
+        return result if isinstance(result, ConnResult) else understood(result, features)
 
     def _failed(self, hook: HookType, error: Exception, before: int) -> Never:
         """Raise what the plugin's log says about a call that has no answer."""

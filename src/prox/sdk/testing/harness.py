@@ -95,6 +95,8 @@ class Harness(BaseHarness):
             raise PluginTestError(f"the plugin has failed: {self._error!r}") from self._error
 
     def _why_ended(self) -> str:
+        if self._thread is not None:
+            self._thread.join(FLUSH)  # it closes its stdout before it has ended
         return f": {self._error!r}" if self._error is not None else ""
 
     def _cause(self, message: str) -> BaseException | None:
