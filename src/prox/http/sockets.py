@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
 import socket
 import struct
 
 _NO_LINGER = struct.pack("ii", 1, 0)
+_MOST_LEFT = 256 * 1024
 
 
 def send_reset(transport: asyncio.Transport) -> None:
@@ -17,6 +19,19 @@ def send_reset(transport: asyncio.Transport) -> None:
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
+
+
+def read_left(transport: asyncio.Transport) -> bytes:
+    """What the peer sent before its connection was lost and nobody has read; call it in `connection_lost`.
+
+    A write that fails ends a transport at once, although there may be an answer to read that says why the peer went.
+    """
+    if transport.get_extra_info("ssl_object") is not None:
+        return b""
+    try:
+        return os.read(transport.get_extra_info("socket").fileno(), _MOST_LEFT)
+    except OSError:
+        return b""
 
 
 def has_hung_up(transport: asyncio.Transport) -> bool:

@@ -17,6 +17,7 @@ from .codec.response import CHUNKED, UNTIL_CLOSE, ResponseHead, ResponseParser
 from .codec.trailers import passed_on
 from .dates import dated
 from .errors import UpstreamError
+from .sockets import read_left
 from .streams import Sink, Source
 from .watch import NEVER, Watch
 
@@ -252,6 +253,10 @@ class UpstreamConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
+        if exc is not None and self._receiver is not None:
+            left = read_left(self.transport)
+            if left:
+                self.data_received(left)
         self._ended(exc)
         self._close()
         if self._watch is not None:
