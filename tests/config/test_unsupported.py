@@ -34,8 +34,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"admin": {"listen": "127.0.0.1:9090"}}, ["admin"]),
     (service(tls_cert="pair.pem", tls_key="pair.key"), ["services.web.tls_cert", "services.web.tls_key"]),
     (service(tls=True, acme=ACME), ["services.web.acme", "services.web.tls"]),
-    (tuning(max_connections=1), ["services.web.config.max_connections"]),
-    (tuning(max_connections_per_client=1), ["services.web.config.max_connections_per_client"]),
     (
         tuning(tls_client_auth="require", tls_client_ca="pair.pem"),
         ["services.web.config.tls_client_auth", "services.web.config.tls_client_ca"],

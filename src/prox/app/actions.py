@@ -22,6 +22,7 @@ class Actions:
     """The actions of one service.
 
     Attributes:
+        is_trusted: whether an address is a trusted proxy's.
         files: what was read to make them.
     """
 
@@ -38,7 +39,7 @@ class Actions:
         self._via = tuning.via
         self._pools = pools
         self._counters = counters
-        self._is_trusted = ClientAddresses(service.trusted_proxies).is_trusted
+        self.is_trusted = ClientAddresses(service.trusted_proxies).is_trusted
         self._made: dict[int, Action] = {}  # by identity: the configuration outlives this
         self.files: set[Path] = set()
 
@@ -85,6 +86,6 @@ class Actions:
             fallback=None if config.fallback is None else self.get(config.fallback),
             stream=config.stream,
             via=self._via,
-            is_trusted=self._is_trusted,
+            is_trusted=self.is_trusted,
             failed=self._counters.upstream_failed,
         )

@@ -128,7 +128,7 @@ class Application:
             undo.pop_all()
         self._put_in_force(config, built, fresh, prepared)
         for listener in fresh.values():
-            await listener.accept()
+            listener.accept()
 
     def _put_in_force(
         self, config: model.Config, built: Built, fresh: dict[Key, Listener], prepared: Prepared
@@ -150,7 +150,7 @@ class Application:
             for name, service in built.services.items()
         }
         before, self.snapshot = self.snapshot, Snapshot(config, built, pipelines)
-        self._listeners.swap(config.services, pipelines, fresh, config.runtime.shutdown_timeout)
+        self._listeners.swap(built.services, pipelines, fresh, config.runtime.shutdown_timeout)
         if before is not None:
             self._retire(before)
 

@@ -17,6 +17,7 @@ from prox import routing
 from prox.balancing import Balancer, make
 from prox.config import model
 from prox.http.pool import Pools
+from prox.limits import ConnectionCaps
 from prox.observe.access import AccessLog, AccessLogs
 from prox.observe.counters import Counters
 from prox.plugin import Binding, RouteInfo
@@ -38,6 +39,7 @@ class BuiltService:
     config: model.Service
     table: Table[Route]
     counters: Counters
+    caps: ConnectionCaps
     unrouted_log: AccessLog | None
 
 
@@ -51,7 +53,7 @@ class Built:
         bindings: plugins on routes, in the order of asking.
         routes: by id, for pushes.
         balancers: by route, so that the next configuration finds them.
-        resets: what puts the configured targets in force in balancers that are used already.
+        resets: what puts the configured targets and limits in force in what is used already.
         logs: the access logs opened, by path.
         files: what was read beside the configuration's own files.
     """
@@ -112,7 +114,17 @@ class Builder:
     ) -> None:
         old = before.services.get(name) if before is not None else None
         counters = old.counters if old is not None else Counters()
+        caps = old.caps if old is not None else ConnectionCaps()
         actions = Actions(config, self._pools, counters)
+        tuning = config.config
+        built.resets.append(
+            partial(
+                caps.configure,
+                tuning.max_connections,
+                tuning.max_connections_per_client,
+                actions.is_trusted,
+            )
+        )
         routes = []
         for index, route in enumerate(config.routes):
             key = _route_key(name, route, built)
@@ -135,7 +147,7 @@ class Builder:
             routes.append((route.match, made))
         built.files |= actions.files
         built.services[name] = BuiltService(
-            config, routing.compile(routes), counters, self._log(built, built.config.logging.access_log)
+            config, routing.compile(routes), counters, caps, self._log(built, built.config.logging.access_log)
         )
 
     def _log(self, built: Built, *paths: str | None) -> AccessLog | None:

@@ -15,6 +15,7 @@ from prox.config.model import Service
 from prox.http.entry import Handler
 from prox.tasks import spawn
 
+from .build import BuiltService
 from .listening import Listener, bind
 from .threads import in_thread
 
@@ -62,18 +63,11 @@ class Listeners:
                 raise
             return fresh
 
-        fresh = await in_thread(work, lambda unwanted: release(unwanted.values()))
-        try:
-            for listener in fresh.values():
-                await listener.prepare()
-        except BaseException:
-            release(fresh.values())
-            raise
-        return fresh
+        return await in_thread(work, lambda unwanted: release(unwanted.values()))
 
     def swap(
         self,
-        services: Mapping[str, Service],
+        services: Mapping[str, BuiltService],
         handlers: Mapping[str, Handler],
         fresh: Mapping[Key, Listener],
         drain: float,
@@ -89,9 +83,9 @@ class Listeners:
         self._open.update(fresh)
         wanted = set()
         for name, service in services.items():
-            key = _key(name, service)
+            key = _key(name, service.config)
             wanted.add(key)
-            self._open[key].point(handlers[name], service.config)
+            self._open[key].point(handlers[name], service.config.config, service.caps, service.counters)
         for key in self._open.keys() - wanted:
             self._let_go(self._open.pop(key), drain)
 

@@ -6,7 +6,6 @@ plugins that are still starting.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import logging
@@ -19,8 +18,10 @@ from pathlib import Path
 from prox.config.addresses import ListenAddress
 from prox.config.model import Tuning
 from prox.http.entry import Entry, Handler
-from prox.http.limits import Limits
+from prox.limits import ConnectionCaps
+from prox.observe.counters import Counters
 
+from .accepting import Acceptor
 from .errors import StartError
 from .ports import refuse_others, shared_port
 
@@ -42,7 +43,7 @@ class Listener:
         self.address = address
         self.socket = sock
         self.entry: Entry | None = None
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._file = _identity(address.path) if address.kind == "unix" else None
         if address.kind == "unix":
             self.bound: tuple[str, int] | str = address.path
@@ -53,18 +54,6 @@ class Listener:
     def overlaps(self, address: ListenAddress) -> bool:
         """Whether it holds a part of an address."""
         return isinstance(self.bound, tuple) and self.address._replace(port=self.bound[1]).overlaps(address)
-
-    async def prepare(self) -> None:
-        """Make all that accepting needs but accept."""
-        loop = asyncio.get_running_loop()
-        if self.address.kind == "unix":
-            self._server = await loop.create_unix_server(
-                self._connect, sock=self.socket, backlog=_BACKLOG, start_serving=False
-            )
-        else:
-            self._server = await loop.create_server(
-                self._connect, sock=self.socket, backlog=_BACKLOG, start_serving=False
-            )
 
     def listen(self) -> None:
         """From now on the kernel takes connections.
@@ -77,26 +66,25 @@ class Listener:
         except OSError as error:
             raise _refusal(self.address, error) from error
 
-    def point(self, handler: Handler, tuning: Tuning) -> None:
+    def point(self, handler: Handler, tuning: Tuning, caps: ConnectionCaps, counters: Counters) -> None:
         """Let a service answer its connections, those that are open too."""
         if self.entry is None:
-            self.entry = Entry(handler, tuning)
+            self.entry = Entry(handler, tuning, caps, counters)
         else:
-            self.entry.handler = handler
-            self.entry.limits = Limits(tuning)
+            self.entry.point(handler, tuning, caps, counters)
 
-    async def accept(self) -> None:
+    def accept(self) -> None:
         """Begin to accept."""
-        assert self._server is not None
-        await self._server.start_serving()
+        assert self.entry is not None
+        self._acceptor = Acceptor(self.socket, str(self.address), self.entry.connect, self.entry.lost)
+        self._acceptor.start()
 
     def close(self) -> None:
         """Accept no more; connections stay. A unix socket's file is left to `remove`."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-        else:
-            self.socket.close()
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            acceptor.stop()
+        self.socket.close()
 
     def abort(self) -> None:
         """Close its connections at once."""
@@ -108,10 +96,6 @@ class Listener:
         if self._file is not None and _identity(self.address.path) == self._file:
             with contextlib.suppress(OSError):
                 Path(self.address.path).unlink()
-
-    def _connect(self) -> asyncio.Protocol:
-        assert self.entry is not None
-        return self.entry.connect()
 
 
 def bind(address: ListenAddress, leaving: Sequence[Listener] = ()) -> Listener:

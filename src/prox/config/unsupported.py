@@ -63,8 +63,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "h2": _Row("note", "HTTP/2"),
     },
     Tuning: {
-        "max_connections": _Row("error", "limits of connections"),
-        "max_connections_per_client": _Row("error", "limits of connections"),
         "tls_client_ca": _Row("error", "client certificates"),
         "tls_client_auth": _Row("error", "client certificates", lambda value: value != "off"),
         "proxy_protocol": _Row("error", "the PROXY protocol"),

@@ -69,10 +69,10 @@ class ServerConnection:
     )
 
     transport: asyncio.Transport
-    client: Client
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, client: Client) -> None:
         self._entry = entry
+        self.client = client
         self.loop = asyncio.get_running_loop()
         self._watch: Watch | None = None
         self._deadline = 0.0
@@ -92,9 +92,9 @@ class ServerConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)
-        self.client = Client(transport.get_extra_info("peername"))
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._entry.connections.add(self)
+        if self._entry.aborted:
+            self.transport.abort()
         # A connection on which nothing comes is held to the head's deadline, not to the idle time.
         self._deadline = self._after(self._entry.limits.read_header_timeout)
         self._watch = Watch(self.loop, self._check)
@@ -157,11 +157,13 @@ class ServerConnection:
     def drain(self) -> None:
         """Close now if idle, else after the current exchange."""
         self._close = True
-        if self._exchange is None and not self._lingering:
+        if self._exchange is None and not self._lingering and self._watch is not None:
             self.transport.close()
 
     def abort(self) -> None:
         """Close at once, so that no client takes what it has for a whole answer."""
+        if self._watch is None:  # accepted a moment ago: the transport comes next, and the entry knows
+            return
         exchange = self._exchange
         if exchange is not None and not exchange.ended:
             exchange.reason = exchange.reason or "shutdown"

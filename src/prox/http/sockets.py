@@ -21,6 +21,13 @@ def send_reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+def reset(sock: socket.socket) -> None:
+    """Close a socket that has no transport, with RST: nothing of it stays, not in the kernel either."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    sock.close()
+
+
 def read_left(transport: asyncio.Transport) -> bytes:
     """What the peer sent before its connection was lost and nobody has read; call it in `connection_lost`.
 

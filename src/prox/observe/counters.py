@@ -30,13 +30,14 @@ BOUNDS: Final[tuple[float, ...]] = (
 
 
 class Counters:
-    """Requests by class of status, connections, body bytes, failures of upstreams, latency."""
+    """Requests by class of status, what was out of the ordinary, connections, body bytes, failures of upstreams, latency."""
 
     __slots__ = (
         "active",
         "bytes_in",
         "bytes_out",
         "connections",
+        "ends",
         "latency",
         "statuses",
         "upstream_faults",
@@ -53,6 +54,8 @@ class Counters:
         """Body bytes from clients."""
         self.bytes_out = 0
         """Body bytes to clients."""
+        self.ends: dict[str, int] = {}
+        """Requests and connections that ended otherwise than asked, by the access log's token: what limits did, too."""
         self.upstream_faults: dict[str, int] = {}
         self.latency = Histogram(BOUNDS)
         """Durations of requests."""
@@ -85,6 +88,10 @@ class Counters:
         self.bytes_out += bytes_out
         self.latency.observe(seconds)
 
+    def ended(self, reason: str) -> None:
+        """A request or a connection ended otherwise than asked, for the `reason` that the access log says."""
+        self.ends[reason] = self.ends.get(reason, 0) + 1
+
     def upstream_failed(self, kind: str) -> None:
         """An upstream failed, in the way that the access log's token `kind` says."""
         self.upstream_faults[kind] = self.upstream_faults.get(kind, 0) + 1
@@ -97,5 +104,7 @@ class Counters:
         self.bytes_out += other.bytes_out
         self.statuses = [mine + its for mine, its in zip(self.statuses, other.statuses, strict=True)]
         self.latency.add(other.latency)
+        for reason, count in other.ends.items():
+            self.ends[reason] = self.ends.get(reason, 0) + count
         for fault, count in other.upstream_faults.items():
             self.upstream_faults[fault] = self.upstream_faults.get(fault, 0) + count

@@ -69,6 +69,7 @@ class Pipeline:
     ) -> None:
         """A message was refused before it became an exchange."""
         self.counters.request(error.status, 0.0, 0, bytes_out)
+        self.counters.ended(error.reason)
         _log.debug("refused a message of %s: %s", client.address, error)
         if self._unrouted_log is not None:
             record = AccessRecord(
@@ -135,6 +136,7 @@ class Pipeline:
         exchange.refuse(status, reason=reason)
         seconds = exchange.age()
         self.counters.request(status, seconds, 0, exchange.bytes_out)
+        self.counters.ended(reason)
         if self._unrouted_log is not None:
             record = self._record(exchange, seconds)
             record.service = self._service
@@ -278,6 +280,8 @@ class Pipeline:
         body = exchange.body
         received = 0 if body is None else body.received
         self.counters.request(exchange.status, seconds, received, exchange.bytes_out)
+        if exchange.reason:
+            self.counters.ended(exchange.reason)
         log = route.access_log
         if log is None:
             return
