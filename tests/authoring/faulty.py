@@ -23,7 +23,13 @@ import msgspec
 
 FAULT = sys.argv[1]
 HOOKS = ["on_request", "on_response", "on_connect", "on_disconnect"]
-RESULTS: dict[int, Any] = {1: {"ok": True, "h": {"X-User": "u"}}, 2: {"h": {"X-A": "b"}}, 3: {"ok": True}}
+FEATURES = ["headers.multi", "response.allow", "trace"]
+CHANGES = {"rm": ["X-B"], "st": {"X-C": ["c", "d"]}, "ad": {"X-D": ["e"]}}
+RESULTS: dict[int, Any] = {
+    1: {"ok": True, "h": {"X-User": "u"}, "hc": CHANGES, "rc": CHANGES},
+    2: {"h": {"X-A": "b"}, "hc": CHANGES},
+    3: {"ok": True},
+}
 OWN = Path(os.environ["PROX_PLUGIN_DIR"])
 ELSEWHERE = Path(tempfile.gettempdir())
 SMALL = threading.Semaphore(8)
@@ -147,6 +153,10 @@ def decode(body: bytes) -> tuple[int, Any]:
         raise ValueError("a nil")
     if fault("ascii") and not str(payload).isascii():
         raise ValueError("not ASCII")
+    if fault("one value") and "hm" in payload.get("req", payload):
+        raise ValueError("a header comes once")
+    if fault("no traces") and "tr" in payload:
+        raise ValueError("a trace")
     if fault("text bodies"):
         payload.get("bd", b"").decode("ascii")
     return hook, payload
@@ -183,6 +193,8 @@ def result(hook: int) -> Any:
         ("no verdict", 1): {"s": 401},
         ("odd status", 1): {"ok": False, "s": 99},
         ("header with a line end", 1): {"ok": True, "h": {"X-A": "b\r\nX-B: c"}},
+        ("text for values", 1): {"ok": True, "hc": {"st": {"X-A": "b"}}},
+        ("frames the response", 1): {"ok": True, "rc": {"ad": {"Content-Length": ["1"]}}},
         ("list of changes", 2): {"h": [["X-A", "b"]]},
         ("framing header", 2): {"h": {"Transfer-Encoding": "chunked"}},
         ("empty verdict", 3): {},
@@ -232,7 +244,10 @@ def configure(path: Path, *, again: bool) -> None:
         say(method="ready", params={"socket": f"{path}.later", "hooks": HOOKS})
     else:
         hooks = [*HOOKS, "on_error"] if fault("odd hook") else HOOKS
-        say(method="ready", params={"socket": str(path), "hooks": hooks})
+        features = [*FEATURES, "trace"] if fault("a feature twice") else FEATURES
+        if fault("names no feature"):
+            features = FEATURES[:1]
+        say(method="ready", params={"socket": str(path), "hooks": hooks, "features": features})
     target = "not a target" if fault("bad target") else "10.0.0.1:80"
     say(method="set_targets", params={"route_id": "check:0", "targets": [target]})
     level = "fatal" if fault("odd level") else "info"

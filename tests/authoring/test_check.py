@@ -80,6 +80,12 @@ FAULTS = {
     "on_connect.answer": "empty verdict",
     "on_disconnect.no-answer": "answers an end",
     "on_disconnect.many-in-one-write": "closes after an end",
+    "features.named": "a feature twice",
+    "features.declared": "names no feature",
+    "features.all-values": "one value",
+    "features.header-changes": "text for values",
+    "features.response-changes": "frames the response",
+    "features.trace": "no traces",
     "life.end-of-stdin": "goes on",
     "life.exit-status": "odd status of exit",
     "life.end-with-connections": "waits for connections",
@@ -129,7 +135,7 @@ def plugins(tmp_path: Path) -> Iterator[tuple[list[str | Path], set[str]]]:
     bare = tmp_path / "bare.py"
     bare.write_text(page.partition('```python title="bare.py"\n')[2].partition("```")[0])
     others = {"on_response", "on_connect", "on_disconnect"}
-    yield [sys.executable, bare], {*others, "output"}
+    yield [sys.executable, bare], {*others, "features", "output"}
     yield [sys.executable, write_sdk(tmp_path)], set()
     yield [sys.executable, FAULTY, "none"], set()
 
@@ -137,9 +143,9 @@ def plugins(tmp_path: Path) -> Iterator[tuple[list[str | Path], set[str]]]:
 def write_sdk(tmp_path: Path) -> Path:
     path = tmp_path / "sdk.py"
     path.write_text("""
-from prox.sdk import Plugin, Route
+from prox.sdk import Plugin, Route, modify
 
-plugin = Plugin()
+plugin = Plugin(features=["headers.multi", "response.allow", "trace"])
 
 @plugin.on_configure
 async def configured(route: Route) -> None:
@@ -148,11 +154,13 @@ async def configured(route: Route) -> None:
 
 @plugin.on_request
 async def decide(request):
-    return request.allow({"X-User": request.path}) if "none" in str(request.headers) else request.deny(401, "no\\n")
+    if "none" in str(request.headers):
+        return request.allow({"X-User": request.path}, response=modify(append={"Set-Cookie": ["a=b", "c=d"]}))
+    return request.deny(401, "no\\n", headers={"WWW-Authenticate": ["Basic", "Bearer"]})
 
 @plugin.on_response
 def change(response):
-    return response.modify(headers={"X-A": "b"})
+    return response.modify(headers={"X-A": "b"}, append={"X-Cookies": response.headers.get_all("set-cookie")})
 
 plugin.on_connect(lambda connection: connection.domain == "a.test")
 plugin.on_disconnect(lambda end: None)

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from prox.sdk.testing import PluginTestError
 
-from . import connections, frames, hooks, life, lines, output, ready
+from . import connections, features, frames, hooks, life, lines, output, ready
 from .model import Check, CheckFailedError, CheckSkippedError, Outcome
 from .subject import Subject
 
@@ -22,6 +22,7 @@ CHECKS: tuple[Check, ...] = tuple(
         hooks.on_response,
         hooks.on_connect,
         hooks.on_disconnect,
+        features.group,
         life.group,
         output.group,
     )
