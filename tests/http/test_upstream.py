@@ -4,13 +4,15 @@ import asyncio
 import logging
 import socket
 import time
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
 import pytest
 
 from prox.http.errors import UpstreamError
 from prox.http.pool import OriginSettings, Pools
-from support.client import CutError, get, post, post_chunked
+from prox.tasks import spawn
+from support.client import Client, CutError, get, post, post_chunked
 from support.servers import serving, until
 from support.upstream import OK, Script, Upstream, UpstreamPeer, answer, answering, sending
 
@@ -131,8 +133,17 @@ async def test_an_upstream_that_can_not_be_reached_in_time() -> None:
             filler.close()
 
 
+async def trickling(peer: UpstreamPeer) -> None:
+    """Sends a head that gets no end, a byte at a time."""
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\nX: ")
+    while not peer.closing:
+        await peer.send(b"a")
+        await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize(
-    "script", [silent, stalling(b"HTTP/1.1 200 OK\r\n"), stalling(b"HTTP/1.1 103 Hi\r\n\r\n")]
+    "script", [silent, trickling, stalling(b"HTTP/1.1 200 OK\r\n"), stalling(b"HTTP/1.1 103 Hi\r\n\r\n")]
 )
 async def test_an_upstream_that_is_silent(script: Script) -> None:
     config = {"response_header_timeout": "80ms"}
@@ -169,6 +180,57 @@ async def test_the_answers_deadline_does_not_run_while_the_client_sends() -> Non
         assert (await client.response()).status == 200
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 100000000", "Transfer-Encoding: chunked"])
+async def test_an_upstream_that_takes_nothing_of_a_body(framing: str) -> None:
+    async def script(peer: UpstreamPeer) -> None:
+        await asyncio.Event().wait()
+
+    async def send(client: Client) -> None:
+        with suppress(ConnectionError):
+            for _ in range(1000):
+                await client.send(
+                    b"10000\r\n" + b"x" * 65536 + b"\r\n" if "chunked" in framing else b"x" * 65536
+                )
+
+    config = {"response_header_timeout": "150ms"}
+    async with Upstream(script) as upstream, serving(upstream.address, config=config) as prox:
+        async with await prox.connect() as client:
+            await client.send(get("/", framing, method="POST"))
+            sending = spawn(send(client), "send")
+            response = await client.response()
+            assert (response.status, response["connection"]) == (504, b"close")
+            sending.cancel()
+        assert prox.pipeline.counters.upstream_faults == {"upstream_timeout": 1}
+        await prox.quiet(idle=0)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_an_upstream_that_takes_a_body_slowly(streams: bool) -> None:
+    """What it takes, however little, is a sign of life; a stream may rest as long as it likes."""
+    begin = asyncio.Event()
+
+    async def script(peer: UpstreamPeer) -> None:
+        await begin.wait()
+        left = 30_000_000
+        while left > 0:
+            data = await peer._reader.read(1 << 19)
+            left -= len(data)
+            await asyncio.sleep(0 if streams else 0.005)
+        await peer.send(OK)
+
+    config = {"response_header_timeout": "150ms"}
+    async with Upstream(script) as upstream:
+        action = {"type": "proxy", "upstream": upstream.address, "stream": streams}
+        async with serving({"action": action}, config=config) as prox, await prox.connect() as client:
+            sending = spawn(client.send(post(b"x" * 30_000_000)), "send")
+            await until(lambda: any(connection.is_paused for connection in prox.entry.connections))
+            if streams:
+                await asyncio.sleep(0.4)
+            begin.set()
+            assert (await client.response()).status == 200
+            await sending
+
+
 # Failures within an answer.
 
 
@@ -185,6 +247,14 @@ async def test_the_answers_deadline_does_not_run_while_the_client_sends() -> Non
     ],
 )
 async def test_an_answer_that_is_cut(data: bytes, end: str) -> None:
+    await is_cut(data, end)
+
+
+async def test_an_answer_until_the_end_that_is_reset() -> None:
+    await is_cut(b"HTTP/1.1 200 OK\r\n\r\nabc", "reset")
+
+
+async def is_cut(data: bytes, end: str) -> None:
     seen = asyncio.Event()
 
     async def script(peer: UpstreamPeer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from prox.http.pool import Origin, OriginSettings, Pools
 from prox.tasks import spawn
 from support.client import Client, get
-from support.servers import Running, serving, until
+from support.servers import Running, read_log, serving, until
 from support.upstream import Upstream, UpstreamPeer, answer
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
@@ -172,6 +173,17 @@ async def test_a_client_that_goes(
             picked.release()
             for peer in upstream.peers:
                 await peer.closed()
+
+
+async def test_the_log_says_so_where_prox_did_not_read_from_it(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    async with Upstream(stalled) as upstream:
+        route = {"action": {"type": "proxy", "upstream": upstream.address}, "access_log": str(log)}
+        async with serving(route) as prox:
+            client = await prox.connect()
+            await while_the_upstream_takes_nothing(client, upstream, prox)
+            await prox.quiet(idle=0)
+    assert [(line["status"], line["reason"]) for line in read_log(log)] == [(0, "client_aborted")]
 
 
 def full_backlog() -> tuple[socket.socket, list[socket.socket]]:

@@ -123,6 +123,11 @@ class UpstreamPeer:
         self._writer.transport.abort()
 
     @property
+    def closing(self) -> bool:
+        """Whether the connection is lost to writing."""
+        return self._writer.transport.is_closing()
+
+    @property
     def buffered(self) -> int:
         """Bytes that were sent and that the socket has not taken."""
         return self._writer.transport.get_write_buffer_size()

@@ -447,7 +447,8 @@ class ServerConnection:
         latest = NEVER
         if self.is_paused or self._is_far_ahead():
             if has_hung_up(self.transport):
-                self.abort()
+                self._gone()
+                send_reset(self.transport)
                 return NEVER
             latest = now + HANG_UP
         return min(latest, self._check_exchange(now, exchange))

@@ -29,6 +29,7 @@ _MAX_HEAD: Final = 256 * 1024
 _MAX_INTERIM: Final = 32
 _JOIN_LIMIT: Final = 16 * 1024
 _END: Final = b"\r\n\r\n"
+_NOT_KNOWN: Final = 1 << 62
 
 _parser: Final = ResponseParser()
 
@@ -69,11 +70,13 @@ class UpstreamConnection:
         "_loop",
         "_method",
         "_origin",
+        "_patient",
         "_paused",
         "_pending",
         "_receiver",
         "_sent",
         "_sink",
+        "_stuck_at",
         "_unwanted",
         "_watch",
         "error",
@@ -102,6 +105,8 @@ class UpstreamConnection:
         self._sent = True
         self._keep = False
         self._paused = False
+        self._patient = False
+        self._stuck_at = 0
         self._method = ""
         self._interims = 0
         self._unwanted: frozenset[bytes] = frozenset()
@@ -119,9 +124,28 @@ class UpstreamConnection:
             self._expect(self._head_timeout)
         self.transport.write(head)
 
-    def upload(self, head: bytes, method: str, receiver: Receiver, body: Source, *, chunked: bool) -> None:
-        """Begin a request whose body is about to be written to this connection as a sink."""
+    def upload(
+        self,
+        head: bytes,
+        method: str,
+        receiver: Receiver,
+        body: Source,
+        *,
+        chunked: bool,
+        patient: bool = False,
+    ) -> None:
+        """Begin a request whose body is about to be written to this connection as a sink.
+
+        Args:
+            head: its head.
+            method: its method.
+            receiver: takes the answer.
+            body: is paused while the upstream is slow.
+            chunked: whether the body is sent in chunks.
+            patient: the upstream may take no byte of the body for as long as it likes.
+        """
         self._open(method, receiver)
+        self._patient = patient
         self._sent = False
         self._body = body
         self._chunked = chunked
@@ -224,10 +248,14 @@ class UpstreamConnection:
         """The upstream takes the body more slowly than the client sends it."""
         if self._body is not None:
             self._body.pause()
+            if self._sink is None and self._head_timeout is not None and not self._patient:
+                self._stuck_at = _NOT_KNOWN  # more may be written in this turn
+                self._expect(self._head_timeout)
 
     def resume_writing(self) -> None:
         """The upstream has caught up."""
         if self._body is not None:
+            self._deadline = NEVER
             self._body.resume()
 
     def data_received(self, data: bytes) -> None:
@@ -414,6 +442,13 @@ class UpstreamConnection:
         self._deadline = NEVER
         if self._receiver is None:
             self._close()
-        else:
+        elif self._body is None:
             self._over(UpstreamError("upstream_timeout", "no answer within response_header_timeout"))
-        return NEVER
+        elif self._head_timeout is not None:
+            waiting = self.transport.get_write_buffer_size()
+            if waiting < self._stuck_at:
+                self._stuck_at = waiting
+                self._deadline = now + self._head_timeout
+            else:
+                self._over(UpstreamError("upstream_timeout", "no byte taken within response_header_timeout"))
+        return self._deadline

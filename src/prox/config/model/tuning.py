@@ -48,7 +48,7 @@ class Tuning(Model):
     idle_timeout: Limit = 120.0
     """How long a connection may wait for its next request."""
     response_header_timeout: Limit = 30.0
-    """How long an upstream may take from the end of the request to the head of its answer."""
+    """How long an upstream may take from the end of the request to the head of its answer, or take no byte of a body."""
     flush_interval: Annotated[
         float,
         BeforeValidator(_flush_interval),

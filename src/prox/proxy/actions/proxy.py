@@ -108,7 +108,9 @@ class ProxyAction:
             if body is None:
                 connection.send(head, exchange.method, receiver)
             else:
-                connection.upload(head, exchange.method, receiver, body, chunked=body.is_unknown())
+                connection.upload(
+                    head, exchange.method, receiver, body, chunked=body.is_unknown(), patient=exchange.streams
+                )
                 body.join(connection, self._unwanted_trailers(routed))
                 connection.flush()
             try:
