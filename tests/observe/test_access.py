@@ -52,6 +52,15 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class TestRecord:
+    async def test_one_that_has_no_form_leaves_nothing_in_the_file(self, tmp_path: Path) -> None:
+        log = AccessLog(tmp_path / "a.log")
+        log.write(record("/before"))
+        with pytest.raises(TypeError):
+            log.write(record("/" + "x" * 5000, user_agent=object()))
+        log.write(record("/after"))
+        log.close()
+        assert [line["path"] for line in lines(log.path)] == ["/before", "/after"]
+
     async def test_its_line(self, tmp_path: Path) -> None:
         log = AccessLog(tmp_path / "a.log")
         log.write(record("/ä b\n\x00", duration_ms=1.23456789))

@@ -388,3 +388,21 @@ async def test_counters() -> None:
         assert counters.statuses == [0, 0, 1, 0, 2, 0]
         assert (counters.bytes_in, counters.requests) == (3, 3)
         assert counters.bytes_out >= 2
+
+
+async def test_a_log_that_fails_does_not_keep_a_configuration_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving({"action": static("a")}) as prox, await prox.connect() as client:
+
+        class Failing:
+            def write(self, _: object) -> None:
+                raise RuntimeError("a defect")
+
+        match = prox.pipeline._table.match("a.test", "/", "GET")
+        assert match is not None
+        idle: list[bool] = []
+        monkeypatch.setattr(match.value, "access_log", Failing())
+        await client.request(get())
+        prox.pipeline.when_idle(lambda: idle.append(True))
+        assert idle == [True]

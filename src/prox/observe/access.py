@@ -105,6 +105,9 @@ class AccessLog:
             # A path may hold bytes that are no UTF-8, decoded to lone surrogates.
             del buffer[length:]
             self._encode(_printable(record), buffer, length)
+        except BaseException:
+            del buffer[length:]  # grown, and not written to: it must not reach the file
+            raise
         buffer += b"\n"
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_DELAY, self._due)

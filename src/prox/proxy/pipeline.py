@@ -108,7 +108,7 @@ class Pipeline:
         try:
             if route.balancer is not None:
                 routed.target = route.balancer.pick(match.key)
-            if route.guarded:
+            if route.guarded and not self._hooks.hooks_of(route.id).isdisjoint(_OF_EXCHANGES):
                 await self._serve_guarded(routed)
             else:
                 failure = await route.action.serve(routed)
@@ -120,10 +120,12 @@ class Pipeline:
         finally:
             if routed.target is not None:
                 routed.target.release()
-            self._log(routed)
-            self._running -= 1
-            if self._idle is not None:
-                self._call_when_idle()
+            try:
+                self._log(routed)
+            finally:  # a configuration that is no longer in force must come to its end
+                self._running -= 1
+                if self._idle is not None:
+                    self._call_when_idle()
 
     def _call_when_idle(self) -> None:
         call = self._idle
@@ -148,19 +150,22 @@ class Pipeline:
     async def _serve_guarded(self, routed: Routed) -> None:
         route = routed.route
         self._tell_client(routed)
-        body = routed.exchange.body
-        shown = b""
-        if body is not None:
-            shown = await hooks.body_shown(routed.exchange, body)
-            if body.error is not None:
-                return
-        info = hooks.request_info(routed, shown)
-        features = self._hooks.features_of(route.id)
-        if features:
-            info = hooks.with_features(routed, info, features, self._random_bytes)
+        served = self._hooks.hooks_of(route.id)
+        info = None
         held = None
-        if HOOK_ON_RESPONSE in self._hooks.hooks_of(route.id):
-            held = self._hold(routed, info, features)
+        if not served.isdisjoint(_SHOWN):
+            body = routed.exchange.body
+            shown = b""
+            if body is not None:
+                shown = await hooks.body_shown(routed.exchange, body)
+                if body.error is not None:
+                    return
+            info = hooks.request_info(routed, shown)
+            features = self._hooks.features_of(route.id)
+            if features:
+                info = hooks.with_features(routed, info, features, self._random_bytes)
+            if HOOK_ON_RESPONSE in served:
+                held = self._hold(routed, info, features)
         try:
             await self._serve(routed, info)
             if held is not None and held.began:
@@ -171,8 +176,8 @@ class Pipeline:
             if routed.passed_on and HOOK_ON_DISCONNECT in self._hooks.hooks_of(route.id):
                 self._hooks.on_disconnect(route.id, self._disconnect_info(routed), stage=routed.stage)
 
-    async def _serve(self, routed: Routed, info: RequestInfo) -> None:
-        """Ask the plugins, then the action; the same for its fallback where one acts."""
+    async def _serve(self, routed: Routed, info: RequestInfo | None) -> None:
+        """Ask the plugins, then the action; the same for its fallback where one acts. Without `info` none is asked."""
         verdict = await self._ask(routed, info, 0)
         if verdict == _ALLOWED:
             routed.passed_on = True
@@ -190,7 +195,7 @@ class Pipeline:
         action = routed.route.action.fallback
         while action is not None:
             routed.stage += 1
-            verdict = _ALLOWED if info is None else await self._ask(routed, info, routed.stage)
+            verdict = await self._ask(routed, info, routed.stage)
             if verdict is None:
                 return
             if verdict == _ALLOWED:
@@ -204,10 +209,10 @@ class Pipeline:
         _log.error("route %s: %s: %s", routed.route.id, failure.kind, failure)
         routed.exchange.refuse(failure.status, reason=failure.kind)
 
-    async def _ask(self, routed: Routed, info: RequestInfo, stage: int) -> str | None:
+    async def _ask(self, routed: Routed, info: RequestInfo | None, stage: int) -> str | None:
         """Ask on_request of one stage: _ALLOWED, _FALLBACK, or None where the request was answered or dropped."""
         route = routed.route
-        if not self._hooks.has_hook(route.id, HOOK_ON_REQUEST, stage):
+        if info is None or not self._hooks.has_hook(route.id, HOOK_ON_REQUEST, stage):
             return _ALLOWED
         exchange = routed.exchange
         record = routed.record
@@ -330,6 +335,11 @@ class Pipeline:
             trace=routed.trace,
         )
 
+
+_SHOWN: Final = frozenset({HOOK_ON_REQUEST, HOOK_ON_RESPONSE})
+"""Hooks that are shown the request."""
+_OF_EXCHANGES: Final = _SHOWN | {HOOK_ON_DISCONNECT}
+"""Hooks that a request may meet."""
 
 _ALLOWED: Final = "allowed"
 _FALLBACK: Final = "fallback"
