@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.client import get, post, post_chunked
-from support.servers import serving
-from support.upstream import Upstream, UpstreamPeer, answer
+from support.lasting import Lasting
+from support.upstream import UpstreamPeer, answer
 
 REQUESTS = [
     get("/a?b=c&d;e=%2F%20"),
@@ -32,29 +31,30 @@ REQUESTS = [
     get("/", "Expect: 100-continue", "Content-Length: 3", method="PUT") + b"abc",
 ]
 
+DATE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT"
+"""Or prox would add one, and answers of different seconds would differ."""
 
-class Loop:
-    """A prox and its upstream in a loop that lasts over many examples."""
+
+class Split(Lasting):
+    """Its upstream sends back what it got."""
 
     def __init__(self) -> None:
-        self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self.runner.run(self._start())
+        super().__init__(self._echo, {"max_pipelined": 100})
 
-    async def _start(self) -> None:
-        async def echo(peer: UpstreamPeer) -> None:
-            while (request := await peer.request()) is not None:
-                content = b"" if request.method == b"HEAD" else request.body
-                await peer.send(answer(content, b"X-Target: " + request.target, length=len(request.body)))
+    @staticmethod
+    async def _echo(peer: UpstreamPeer) -> None:
+        while (request := await peer.request()) is not None:
+            content = b"" if request.method == b"HEAD" else request.body
+            target = b"X-Target: " + request.target
+            await peer.send(answer(content, target, DATE, length=len(request.body)))
 
-        self.upstream = Upstream(echo)
-        await self.upstream.__aenter__()
-        self._serving = serving(self.upstream.address, config={"max_pipelined": 100})
-        self.prox = await self._serving.__aenter__()
+    def exchange(self, data: bytes, methods: list[str], cuts: list[int]) -> tuple[list[object], list[object]]:
+        """Send `data` cut at `cuts`; the requests that the upstream got and the answers that came."""
+        return self.run(self._exchange(data, methods, cuts))
 
-    async def exchange(
+    async def _exchange(
         self, data: bytes, methods: list[str], cuts: list[int]
     ) -> tuple[list[object], list[object]]:
-        """Send `data` cut at `cuts`; the requests that the upstream got and the answers that came."""
         seen = len(self.upstream.requests)
         places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
         async with await self.prox.connect() as client:
@@ -69,17 +69,12 @@ class Loop:
             for request in requests
         ], answers
 
-    async def stop(self) -> None:
-        await self._serving.__aexit__(None, None, None)
-        await self.upstream.__aexit__(None, None, None)
 
-
-@pytest.fixture(name="loop", scope="module")
-def _loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    with loop.runner:
-        loop.runner.run(loop.stop())
+@pytest.fixture(name="split", scope="module")
+def _split() -> Iterator[Split]:
+    split = Split()
+    yield split
+    split.stop()
 
 
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -87,23 +82,23 @@ def _loop() -> Iterator[Loop]:
     st.lists(st.sampled_from(range(len(REQUESTS))), min_size=1, max_size=6),
     st.lists(st.integers(min_value=0, max_value=100_000), max_size=12),
 )
-def test_cuts_change_nothing(loop: Loop, numbers: list[int], cuts: list[int]) -> None:
+def test_cuts_change_nothing(split: Split, numbers: list[int], cuts: list[int]) -> None:
     methods = ["HEAD" if number == 3 else "GET" for number in numbers]
     alone: tuple[list[object], list[object]] = ([], [])
     for number, method in zip(numbers, methods, strict=True):
-        requests, answers = loop.runner.run(loop.exchange(REQUESTS[number], [method], []))
+        requests, answers = split.exchange(REQUESTS[number], [method], [])
         alone[0].extend(requests)
         alone[1].extend(answers)
     joined = b"".join(REQUESTS[number] for number in numbers)
-    assert loop.runner.run(loop.exchange(joined, methods, cuts)) == alone
+    assert split.exchange(joined, methods, cuts) == alone
 
 
-def test_byte_by_byte(loop: Loop) -> None:
+def test_byte_by_byte(split: Split) -> None:
     for request, method in [
         (REQUESTS[1], "GET"),
         (REQUESTS[4], "GET"),
         (REQUESTS[8], "GET"),
         (REQUESTS[12], "GET"),
     ]:
-        whole = loop.runner.run(loop.exchange(request, [method], []))
-        assert loop.runner.run(loop.exchange(request, [method], list(range(len(request))))) == whole
+        whole = split.exchange(request, [method], [])
+        assert split.exchange(request, [method], list(range(len(request)))) == whole

@@ -236,13 +236,19 @@ def _make_status_line(status: int, reason_phrase: bytes | None) -> bytes:
     return b"HTTP/1.1 %d %b" % (status, text)
 
 
-def refusal(status: int, body: bytes) -> bytes:
-    """The whole answer to a message that is not worth an exchange; the connection ends after it."""
+def refusal(status: int, length: int, body: bytes) -> bytes:
+    """The whole answer to a message that is not worth an exchange; the connection ends after it.
+
+    Args:
+        status: 400 to 599.
+        length: bytes that the body has, or would have where the request was a HEAD.
+        body: the body, empty for a HEAD.
+    """
     parts = [
         _status_line(status, None),
         fields.line_of(b"Date", http_date()),
         b"\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-        % len(body),
+        % length,
         body,
     ]
     return b"".join(parts)

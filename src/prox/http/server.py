@@ -410,8 +410,9 @@ class ServerConnection:
         """Answer a message that never became an exchange, and end the connection."""
         method, path = beginnings.method_and_path(head)
         text = f"{error}\n".encode()
-        self._entry.handler.malformed(self.client, error, method, path, len(text))
-        self.transport.write(refusal(error.status, text))
+        told = b"" if method == "HEAD" else text
+        self._entry.handler.malformed(self.client, error, method, path, len(told))
+        self.transport.write(refusal(error.status, len(text), told))
         self._close = True
         self._linger()
 
