@@ -2,7 +2,7 @@
 
 The connections, the pipeline, the action and the pool are those that serve; only the loop and the transports are made up. So
 a conversation takes a millisecond, and every byte and every close is at hand. What is written here stands for the kernel: a
-transport that does not read keeps what was sent to it, one that was closed hears nothing more, its loss is told a turn later.
+transport that does not read keeps what was sent to it, one that was closed hears nothing more, its loss is told later.
 """
 
 from __future__ import annotations
