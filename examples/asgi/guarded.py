@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from prox.plugin import Binding, HookError, Manager, RequestNotEncodable
-from prox.wire import AuthorizeResult, RequestInfo, decode_text
+from prox.wire import AuthorizeResult, HeaderChanges, RequestInfo, decode_text
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -80,7 +80,10 @@ class Guarded:
     def _passed(self, scope: Message, verdict: AuthorizeResult) -> Message:
         """What the application is shown: nobody but a plugin sets the headers that belong to it."""
         given = encoded(verdict.headers)
-        taken = self.manager.index.own_headers(ROUTE) | {name for name, _ in given}
+        taken = self.manager.index.own_headers(ROUTE) | {folded(name) for name in verdict.headers}
+        if verdict.changes is not None:  # what is to have several values, or none
+            taken |= {folded(name) for name in (*verdict.changes.remove, *verdict.changes.set)}
+            given += several(verdict.changes)
         kept = [(name, value) for name, value in scope["headers"] if name.replace(b"_", b"-") not in taken]
         passed = {**scope, "headers": [*kept, *given]}
         if verdict.path:
@@ -115,9 +118,26 @@ async def deny(verdict: AuthorizeResult, send: Send) -> None:
     """Answer in place of the application; a plugin's `drop` and `fallback` are denials here."""
     status = verdict.status or (503 if verdict.fallback else 403)
     body = verdict.body.encode() if isinstance(verdict.body, str) else verdict.body
-    headers = [*encoded(verdict.headers), (b"content-length", str(len(body)).encode())]
+    headers = [*encoded(verdict.headers), *several(verdict.changes)]
+    headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def folded(name: str) -> bytes:
+    """A header's name as it is compared."""
+    return name.lower().replace("_", "-").encode()
+
+
+def several(changes: HeaderChanges | None) -> list[tuple[bytes, bytes]]:
+    """What plugins set to several values, and what they append."""
+    if changes is None:
+        return []
+    return [
+        (name.lower().encode(), value.encode())
+        for name, values in (*changes.set.items(), *changes.append.items())
+        for value in values
+    ]
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

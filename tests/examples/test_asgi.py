@@ -86,6 +86,44 @@ async def test_who_has_a_key_gets_in(app: ModuleType) -> None:
     assert not alive(pid)
 
 
+async def test_changes_with_several_values_or_none(app: ModuleType, tmp_path: Path) -> None:
+    plugin = """
+        from plugin_child import *
+        def handle(hook, call):
+            if call["p"] == "/denied":
+                return {"ok": False, "hc": {"st": {"Link": ["a", "b"]}}}
+            changes = {"rm": ["X-Gone"], "st": {"X-A": ["1", "2"]}, "ad": {"X-B": ["3"]}}
+            return {"ok": True, "h": {"X-User": "a\\nb"}, "hc": changes}
+        listener, path = listen()
+        serve(listener, handle)
+        for params in configures():
+            acknowledge()
+            say({"method": "ready", "params": {"socket": path, "hooks": ["on_request"], "features": ["headers.multi"]}})
+    """
+    seen: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await app.greet(scope, receive, send)
+        seen.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    spec = PluginSpec(path=write_plugin(tmp_path, plugin))
+    guarded = app.Guarded(application, Binding(route_id="app:0", plugin=spec))
+    async with served(guarded) as address, await Client.connect(address) as client:
+        forged = ["X-User: forged", "x_user: forged", "X-Gone: 1", "X-A: old", "X-B: old"]
+        assert (await client.request(get("/", *forged))).status == 204
+        assert [pair for pair in seen if pair[0].startswith(b"x")] == [
+            (b"x-b", b"old"),
+            (b"x-a", b"1"),
+            (b"x-a", b"2"),
+            (b"x-b", b"3"),
+        ]
+        denied = await client.request(get("/denied"))
+        assert (denied.status, denied.all("link")) == (403, [b"a", b"b"])
+
+
 async def test_while_the_plugin_is_down_nobody_gets_in(app: ModuleType) -> None:
     guarded = app.Guarded(app.greet, *bindings(app.GUARD))
     async with served(guarded) as address, await Client.connect(address) as client:
