@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prox.balancing import KINDS, Balancer, Kind, Target, make
+from prox.balancing import KINDS, Balancer, HealthBook, Kind, Target, make
 
 A, B, C, D = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"
 
@@ -135,11 +135,11 @@ class TestTarget:
         ],
     )
     def test_parts(self, address: str, host: str, port: int) -> None:
-        target = Target(address)
+        target = Target(address, HealthBook())
         assert (target.address, target.host, target.port, target.open) == (address, host, port, 0)
         assert repr(target) == f"Target({address!r}, open=0)"
 
     @pytest.mark.parametrize("address", ["", "a:0", "a:65536", "::1:80", "a b:1", "http://a/path", "a:x"])
     def test_malformed(self, address: str) -> None:
         with pytest.raises(ValueError, match="target"):
-            Target(address)
+            Target(address, HealthBook())

@@ -86,7 +86,6 @@ NOTED: list[tuple[dict[str, Any], list[str]]] = [
     (tuning(write_buffer_size=1), ["services.web.config.write_buffer_size"]),
     (proxy(max_queue=1), ["actions.web.max_queue"]),
     (proxy(queue_timeout=1), ["actions.web.queue_timeout"]),
-    (proxy(health={"min": "2s"}), ["actions.web.health"]),
 ]
 
 FINE: list[dict[str, Any]] = [

@@ -121,7 +121,7 @@ def said_by(node: ast.AST) -> Iterator[str]:
 
 
 def nodes() -> list[ast.AST]:
-    files = [file for package in ("http", "proxy") for file in (SOURCE / package).rglob("*.py")]
+    files = [file for package in ("http", "limits", "proxy") for file in (SOURCE / package).rglob("*.py")]
     return [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
 
 

@@ -7,8 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prox.limits import CONNECTIONS, PER_CLIENT, ConnectionCaps
+from prox.limits import ConnectionCaps
 
+CONNECTIONS, PER_CLIENT = "max_connections", "max_connections_per_client"
 IPS = ["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", ""]
 
 

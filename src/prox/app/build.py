@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from prox import routing
-from prox.balancing import Balancer, make
+from prox.balancing import Balancer, HealthBook, make
 from prox.config import model
 from prox.http.pool import Pools
 from prox.limits import ConnectionCaps
@@ -53,6 +53,7 @@ class Built:
         bindings: plugins on routes, in the order of asking.
         routes: by id, for pushes.
         balancers: by route, so that the next configuration finds them.
+        books: what is known of targets, by name of the action, or by route where it has none.
         resets: what puts the configured targets and limits in force in what is used already.
         logs: the access logs opened, by path.
         files: what was read beside the configuration's own files.
@@ -63,6 +64,7 @@ class Built:
     bindings: list[Binding] = field(default_factory=list)
     routes: dict[str, RouteInfo] = field(default_factory=dict)
     balancers: dict[RouteKey, Balancer] = field(default_factory=dict)
+    books: dict[str | RouteKey, HealthBook] = field(default_factory=dict)
     resets: list[Callable[[], None]] = field(default_factory=list)
     logs: dict[str, AccessLog] = field(default_factory=dict)
     files: set[Path] = field(default_factory=set)
@@ -174,6 +176,7 @@ def _balancer(key: RouteKey, config: model.Route, built: Built, before: Built | 
     wanted = config.balancer
     if wanted is None:
         return None
+    book = _book(key, config.action, built, before)
     balancer = None if before is None else before.balancers.get(key)
     if balancer is None:
         balancer = make(
@@ -181,11 +184,24 @@ def _balancer(key: RouteKey, config: model.Route, built: Built, before: Built | 
             wanted.targets,
             fallback=wanted.fallback,
             random=random.random,  # noqa: S311 - a choice among targets is no secret
+            book=book,
         )
     else:
         built.resets.append(partial(balancer.reset, wanted.type, wanted.targets, fallback=wanted.fallback))
     built.balancers[key] = balancer
     return balancer
+
+
+def _book(key: RouteKey, action: model.Action, built: Built, before: Built | None) -> HealthBook:
+    """One for all routes that name an action, in whatever service."""
+    name = action.name or key
+    book = built.books.get(name)
+    if book is None:
+        book = None if before is None else before.books.get(name)
+        book = built.books[name] = book or HealthBook()
+        if isinstance(action, model.ProxyAction):
+            built.resets.append(partial(book.configure, action.health.min, action.health.max))
+    return book
 
 
 def _own_headers(bound: list[Binding]) -> frozenset[bytes]:

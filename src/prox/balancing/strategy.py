@@ -1,7 +1,7 @@
 """What a strategy is: it holds one list of targets and chooses from it.
 
-Counting is not its business: `Balancer` counts. A target that is to be left out for a while (because it
-fails) is one that is not in the list given to `replace`; strategies need to know no more about it.
+Counting is not its business: `Balancer` counts. A target that is left out for a while (because it fails) is not in
+the list given to `replace` (see `candidates`); strategies need to know no more about it.
 """
 
 from __future__ import annotations

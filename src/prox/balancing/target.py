@@ -12,19 +12,25 @@ from typing import TYPE_CHECKING
 from prox.config.addresses import SCHEMES, check_target, split_host_port
 
 if TYPE_CHECKING:
+    from prox.balancing.health import HealthBook
     from prox.balancing.leastconn import LeastConn
 
 
 class Target:
     """One address of a balancer.
 
+    Args:
+        address: what was configured or pushed.
+        book: what is known of it.
+
     Raises:
         prox.config.invalid.InvalidError: (a ValueError) the address is malformed.
     """
 
-    __slots__ = ("__weakref__", "address", "host", "open", "port", "watchers")
+    __slots__ = ("__weakref__", "address", "book", "host", "open", "port", "watchers")
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, book: HealthBook) -> None:
+        self.book = book
         self.address = check_target(address)
         """As it was configured or pushed: what `{target}` stands for."""
         scheme, separator, rest = address.partition("://")
@@ -47,6 +53,17 @@ class Target:
         self.open -= 1
         for watcher in self.watchers:
             watcher.moved(self, self.open + 1)
+        if self.book.failing:
+            self.book.ended(self.address)
+
+    def failed(self, now: float) -> None:
+        """No connection to it could be made."""
+        self.book.failed(self.address, now)
+
+    def reached(self) -> None:
+        """A connection to it was made, or there was one."""
+        if self.book.failing:
+            self.book.reached(self.address)
 
     def __repr__(self) -> str:
         return f"Target({self.address!r}, open={self.open})"

@@ -88,7 +88,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "max_connections": _Row("error", "limits of upstream connections"),
         "max_queue": _Row("note", "queues for upstream connections"),
         "queue_timeout": _Row("note", "queues for upstream connections", _set),
-        "health": _Row("note", "leaving out failing targets", _set),
     },
     PassAction: {"type": _Row("error", "passing TLS connections on unopened")},
 }

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-_STATUS: Final = {"upstream_timeout": 504, "connect_timeout": 504, "no_target": 503, "plugin_fallback": 503}
+_STATUS: Final = {
+    "upstream_timeout": 504,
+    "connect_timeout": 504,
+    "no_target": 503,
+    "no_healthy_target": 503,
+    "no_descriptors": 503,
+    "plugin_fallback": 503,
+}
 
 
 class UpstreamError(Exception):
@@ -12,13 +19,18 @@ class UpstreamError(Exception):
 
     Attributes:
         kind: one token: connect_refused, connect_timeout, unresolvable, upstream_closed, upstream_reset, upstream_timeout,
-            upstream_truncated, malformed, client_aborted, stopped, no_target, plugin_fallback, bad_upstream.
+            upstream_truncated, malformed, client_aborted, stopped, no_target, no_healthy_target, no_descriptors,
+            plugin_fallback, bad_upstream.
         stale: a connection that had been used before ended without a byte of an answer: the request was not processed.
         status: what the client is answered when nothing was yet (RFC 9110 sections 15.6.3 and 15.6.5).
+        retry_after: seconds after which it may be otherwise; None where nobody knows.
     """
 
-    def __init__(self, kind: str, message: str, *, stale: bool = False) -> None:
+    def __init__(
+        self, kind: str, message: str, *, stale: bool = False, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.stale = stale
+        self.retry_after = retry_after
         self.status = _STATUS.get(kind, 502)

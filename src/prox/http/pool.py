@@ -7,6 +7,7 @@ the load does.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from dataclasses import dataclass
 from typing import cast
@@ -14,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from prox.tasks import spawn
 
+from .descriptors import room
 from .errors import UpstreamError
 from .idle import IdleConnections, Tally
 from .upstream import UpstreamConnection
@@ -63,7 +65,7 @@ class Origin:
         """A new connection.
 
         Raises:
-            UpstreamError: of kind connect_refused, connect_timeout or unresolvable.
+            UpstreamError: of kind connect_refused, connect_timeout, unresolvable or no_descriptors.
         """
         # In a task of its own: the deadline cancels it, whoever waits.
         task = spawn(self._open(), f"connect {self.host}:{self.port}")
@@ -103,7 +105,13 @@ class Origin:
         except (socket.gaierror, UnicodeError) as error:
             return UpstreamError("unresolvable", f"{self.host}: {error}")
         except OSError as error:
-            return UpstreamError("connect_refused", f"{self.host}:{self.port}: {error}")
+            kind = "no_descriptors" if error.errno in {errno.EMFILE, errno.ENFILE} else "connect_refused"
+            return UpstreamError(kind, f"{self.host}:{self.port}: {error}")
+        if transport.get_extra_info("socket").fileno() >= room().connect:
+            transport.abort()
+            return UpstreamError(
+                "no_descriptors", f"{self.host}:{self.port}: file descriptors run short", retry_after=1.0
+            )
         if self.settings.keep_alive:
             self._probe(transport.get_extra_info("socket"), self.settings.keep_alive)
         self._pools.open.add(connection)

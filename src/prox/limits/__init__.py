@@ -1,5 +1,5 @@
 """How much at a time: connections of clients, and requests to a target. The package is pure: who waits, waits elsewhere."""
 
-from prox.limits.caps import CONNECTIONS, PER_CLIENT, ConnectionCaps
+from prox.limits.caps import ConnectionCaps
 
-__all__ = ["CONNECTIONS", "PER_CLIENT", "ConnectionCaps"]
+__all__ = ["ConnectionCaps"]

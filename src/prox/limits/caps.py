@@ -11,9 +11,6 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final
 
-CONNECTIONS: Final = "max_connections"
-PER_CLIENT: Final = "max_connections_per_client"
-
 _NETWORK: Final = 0xFFFF_FFFF_FFFF_FFFF << 64
 
 
@@ -53,15 +50,13 @@ class ConnectionCaps:
     def take(self, ip: str) -> str:
         """Count a connection of `ip`, unless it is one too many: then the name of the limit, and nothing is counted."""
         if 0 < self._most <= self.open:
-            return CONNECTIONS
-        if (
-            0 < self._most_per_client <= self.of(ip)
-            and ip
-            and not (self._is_trusted is not None and self._is_trusted(ip))
-        ):
-            return PER_CLIENT
-        self.add(ip)
-        return ""
+            reason = "max_connections"
+        elif 0 < self._most_per_client <= self.of(ip) and self._is_client(ip):
+            reason = "max_connections_per_client"
+        else:
+            reason = ""
+            self.add(ip)
+        return reason
 
     def add(self, ip: str) -> None:
         """Count a connection that is open already."""
@@ -82,6 +77,9 @@ class ConnectionCaps:
     def of(self, ip: str) -> int:
         """How many connections a client has."""
         return self._by_client.get(_client(ip), 0)
+
+    def _is_client(self, ip: str) -> bool:
+        return bool(ip) and (self._is_trusted is None or not self._is_trusted(ip))
 
 
 def _client(ip: str) -> str:

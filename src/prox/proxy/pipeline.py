@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
+from math import ceil
 from time import monotonic
 from typing import Final
 
@@ -107,7 +108,7 @@ class Pipeline:
         self._running += 1
         try:
             if route.balancer is not None:
-                routed.target = route.balancer.pick(match.key)
+                routed.target = route.balancer.pick(match.key, exchange.started)
             if route.guarded and not self._hooks.hooks_of(route.id).isdisjoint(_OF_EXCHANGES):
                 await self._serve_guarded(routed)
             else:
@@ -207,7 +208,10 @@ class Pipeline:
             action = action.fallback
         self.counters.upstream_failed(failure.kind)
         _log.error("route %s: %s: %s", routed.route.id, failure.kind, failure)
-        routed.exchange.refuse(failure.status, reason=failure.kind)
+        headers: Headers | None = None
+        if failure.retry_after is not None:
+            headers = [(b"Retry-After", b"%d" % max(1, ceil(failure.retry_after)))]
+        routed.exchange.refuse(failure.status, reason=failure.kind, headers=headers)
 
     async def _ask(self, routed: Routed, info: RequestInfo | None, stage: int) -> str | None:
         """Ask on_request of one stage: _ALLOWED, _FALLBACK, or None where the request was answered or dropped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Final
 
 from prox.config.upstreams import Upstream, parse_upstream, render, template_names
@@ -18,6 +19,9 @@ from prox.proxy.route import Action, Routed
 from prox.proxy.via import MarkedAnswer, via_lines
 
 _log: Final = logging.getLogger("prox.proxy")
+
+_UNREACHABLE: Final = frozenset({"connect_refused", "connect_timeout", "unresolvable"})
+"""What leaves a target out for a while."""
 
 _RETRIED: Final = frozenset({"GET", "HEAD"})
 _MAX_RENDERED: Final = 4096
@@ -103,7 +107,11 @@ class ProxyAction:
                 try:
                     connection = await destination.origin.connect()
                 except UpstreamError as unreachable:
+                    if routed.target is not None and unreachable.kind in _UNREACHABLE:
+                        routed.target.failed(monotonic())
                     return unreachable
+                if routed.target is not None:
+                    routed.target.reached()
             answer.read_from(connection)
             if body is None:
                 connection.send(head, exchange.method, receiver)
@@ -120,6 +128,9 @@ class ProxyAction:
                 raise
             error = connection.error
             if error is None:
+                target = routed.target
+                if target is not None and target.book.failing:
+                    target.reached()
                 return None
             if not error.stale or fresh or body is not None or exchange.method not in _RETRIED:
                 self._report(routed, error)
@@ -149,7 +160,7 @@ class ProxyAction:
         """The upstream of a template, for this request's target and the route's variables."""
         target = routed.target
         if target is None and "target" in self._names:
-            return UpstreamError("no_target", "the balancer has no target")
+            return _no_target(routed)
         values = routed.route.variables
         key: object
         if target is None:
@@ -171,6 +182,16 @@ class ProxyAction:
                 self._rendered.clear()
             self._rendered[key] = destination
         return destination
+
+
+def _no_target(routed: Routed) -> UpstreamError:
+    balancer = routed.route.balancer
+    wait = None if balancer is None else balancer.wait(routed.match.key, monotonic())
+    if wait is None:
+        return UpstreamError("no_target", "the balancer has no target")
+    return UpstreamError(
+        "no_healthy_target", "all targets are left out, as they could not be reached", retry_after=wait
+    )
 
 
 def is_grpc(headers: Headers) -> bool:
