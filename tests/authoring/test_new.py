@@ -39,7 +39,7 @@ def try_it(program: Path) -> None:
         assert plugin.request(headers={"X-Api-Key": "k-alice"}).headers == {"X-User": "alice"}
     outcomes = list(run(Subject([program], patience=Patience(quiet=0.05)), CHECKS))
     assert [(o.check.name, o.message) for o in outcomes if o.result == "fail"] == []
-    assert {o.check.group for o in outcomes if o.result == "skip"} <= {*HOOKS, "output"}
+    assert {o.check.group for o in outcomes if o.result == "skip"} <= {*HOOKS, "features", "output"}
 
 
 @pytest.mark.usefixtures("path_with_python")

@@ -116,6 +116,54 @@ def test_a_verdict(
     assert 'push        {"method":"set_targets","route_id":"web:0","targets":["10.0.0.1:80"]}' in more
 
 
+def test_features_are_shown_and_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "featured.py"
+    path.write_text(
+        f"""#!{sys.executable}
+from prox.sdk import Plugin, modify
+plugin = Plugin(features=["headers.multi", "response.allow", "trace"])
+
+@plugin.on_request
+def ask(request):
+    seen = request.headers.get_all("cookie")
+    return request.allow(dict(Seen=seen, Trace=request.trace.id, Gone=[]), append=dict(Host="x"), remove=["X-A"],
+        response=modify(append={{"Set-Cookie": request.trace.state}}, remove=["Server"]))
+
+@plugin.on_response
+def answer(response):
+    return response.modify(append=dict(Seen=response.headers.get_all("set-cookie")))
+
+plugin.run()
+"""
+    )
+    path.chmod(0o755)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = ["-H", "Cookie: a", "-H", "cookie: b", "-H", f"traceparent: {trace}", "-H", "tracestate: x=y"]
+    code, out, _ = run(capsys, "call", str(path), *headers)
+    assert code == 0
+    assert out.splitlines()[1:] == [
+        "header           Trace: 0af7651916cd43dd8448eb211c80319c",
+        "remove           X-A",
+        "header           Seen: a",
+        "header           Seen: b",
+        "remove           Gone",
+        "append           Host: x",
+        "response remove  Server",
+        "response append  Set-Cookie: x=y",
+        "warning          prox leaves a header out: Host has one value, nothing can be appended to it",
+    ]
+    cookies = [
+        "--response",
+        "200",
+        "--response-header",
+        "Set-Cookie: 1",
+        "--response-header",
+        "set-cookie: 2",
+    ]
+    code, out, _ = run(capsys, "call", str(path), "--json", *cookies)
+    assert json.loads(out)["result"]["changes"] == {"remove": [], "set": {}, "append": {"Seen": ["1", "2"]}}
+
+
 def test_everything_that_a_request_can_be(
     capsys: pytest.CaptureFixture[str], guard: str, tmp_path: Path
 ) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 
 import pytest
 
 from prox.plugin.complaints import Complaints
-from prox.plugin.merge import RequestMerge, ResponseMerge
-from prox.wire import AuthorizeResult, ResponseModResult, Speed
+from prox.plugin.merge import RequestMerge, ResponseMerge, stands_alone
+from prox.wire import AuthorizeResult, HeaderChanges, ResponseModResult, Speed
 
 COMPLAINTS = Complaints("p")
 NONE: frozenset[str] = frozenset()
@@ -129,15 +128,3 @@ def test_responses_merge_removals_first() -> None:
     )
     assert result == ResponseModResult(status=201, headers={"x-a": "2"}, remove=["Server", "X-B"])
     assert changed() == changed(ResponseModResult()) == ResponseModResult()
-
-
-def test_warnings_are_limited(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)
-    complaints = Complaints("loud")
-    for number in range(1000):
-        complaints.warn("warning %d", number)
-    assert len(caplog.records) == 20
-    complaints._window -= 2
-    complaints.warn("later")
-    assert "plugin loud: 980 more warnings were left out" in caplog.text
-    assert caplog.records[-1].getMessage() == "plugin loud: later"

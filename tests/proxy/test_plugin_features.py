@@ -576,3 +576,12 @@ async def test_a_plugin_may_set_the_trace_itself(tmp_path: Path) -> None:
         own = {"request": {"h": {"Traceparent": "mine"}, "hc": {"rm": ["tracestate"]}}}
         message, _ = await it.exchange(get("/", f"traceparent: {PARENT}", "tracestate: a=1", do(one=own)))
         assert values(message, "traceparent") == [b"mine"]
+
+
+async def test_a_plugin_that_only_hears_of_ends_has_a_trace_too(tmp_path: Path) -> None:
+    async with featured(tmp_path, plugins={"one": ["trace"]}, hooks=("on_disconnect",)) as it:
+        message, _ = await it.exchange(get("/", f"traceparent: {PARENT}"))
+        (parent,) = values(message, "traceparent")
+        assert ids(parent)[0] == PARENT[3:35]
+        await until(lambda: it.calls(4))
+        assert it.calls(4)[0]["tr"] == {"tp": parent.decode()}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -15,22 +14,15 @@ from prox.http.codec.request import RequestHead
 from prox.http.exchange import Exchange
 from prox.wire import (
     FEATURE_HEADERS_MULTI,
-    FEATURE_TRACE,
-    TRACE_BYTES,
     AuthorizeResult,
     HeaderChanges,
     RequestInfo,
     ResponseModResult,
-    TraceContext,
     UpstreamResponseInfo,
 )
 
 from .altered import AlteredAnswer, altered, folded, kept, lines_of
 from .route import Routed
-from .tracing import start_trace
-
-RandomBytes: TypeAlias = Callable[[int], bytes]
-"""Gives so many random bytes."""
 
 _log: Final = logging.getLogger("prox.proxy")
 
@@ -135,17 +127,12 @@ def request_info(routed: Routed, shown_body: bytes) -> RequestInfo:
     )
 
 
-def with_features(
-    routed: Routed, info: RequestInfo, features: frozenset[str], random_bytes: RandomBytes
-) -> RequestInfo:
+def with_features(routed: Routed, info: RequestInfo, features: frozenset[str]) -> RequestInfo:
     """What on_request is shown where a plugin of the route has named features; the host sees to who gets what of it."""
     values: dict[str, list[str]] = {}
     if FEATURE_HEADERS_MULTI in features:
         values = repeated_values(routed.exchange.head.headers, routed.route.own_headers)
-    trace: TraceContext | None = None
-    if FEATURE_TRACE in features:
-        trace = start_trace(routed, random_bytes(TRACE_BYTES))
-    return msgspec.structs.replace(info, all_values=values, trace=trace)
+    return msgspec.structs.replace(info, all_values=values, trace=routed.trace)
 
 
 async def body_shown(exchange: Exchange, body: RequestBody) -> bytes:

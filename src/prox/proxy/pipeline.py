@@ -23,13 +23,22 @@ from prox.observe.access import AccessLog, AccessRecord
 from prox.observe.counters import Counters
 from prox.plugin import HookError, HookIndex, HookRecord, RequestNotEncodable
 from prox.routing import Table
-from prox.wire import HOOK_ON_DISCONNECT, HOOK_ON_REQUEST, HOOK_ON_RESPONSE, DisconnectInfo, RequestInfo
+from prox.wire import (
+    FEATURE_TRACE,
+    HOOK_ON_DISCONNECT,
+    HOOK_ON_REQUEST,
+    HOOK_ON_RESPONSE,
+    TRACE_BYTES,
+    DisconnectInfo,
+    RequestInfo,
+)
 
 from . import hooks
 from .altered import altered
 from .client import ClientAddresses, Network
 from .held import HeldAnswer
 from .route import Route, Routed
+from .tracing import RandomBytes, start_trace
 
 _log: Final = logging.getLogger("prox.proxy")
 
@@ -47,7 +56,7 @@ class Pipeline:
         counters: Counters | None = None,
         service: str = "",
         unrouted_log: AccessLog | None = None,
-        random_bytes: hooks.RandomBytes = os.urandom,
+        random_bytes: RandomBytes = os.urandom,
     ) -> None:
         self._table = table
         self._random_bytes = random_bytes
@@ -152,6 +161,9 @@ class Pipeline:
         route = routed.route
         self._tell_client(routed)
         served = self._hooks.hooks_of(route.id)
+        features = self._hooks.features_of(route.id)
+        if FEATURE_TRACE in features:
+            start_trace(routed, self._random_bytes(TRACE_BYTES))
         info = None
         held = None
         if not served.isdisjoint(_SHOWN):
@@ -162,9 +174,8 @@ class Pipeline:
                 if body.error is not None:
                     return
             info = hooks.request_info(routed, shown)
-            features = self._hooks.features_of(route.id)
             if features:
-                info = hooks.with_features(routed, info, features, self._random_bytes)
+                info = hooks.with_features(routed, info, features)
             if HOOK_ON_RESPONSE in served:
                 held = self._hold(routed, info, features)
         try:

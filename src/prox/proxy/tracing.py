@@ -6,14 +6,20 @@ trace where the client sends none that is valid. What the client sent under thes
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
 from prox.http.codec import fields
 from prox.wire import TraceContext, continue_trace, read_trace
 
 from .route import Routed
 
-_PARENT = b"traceparent"
-_STATE = b"tracestate"
-_NAMES = frozenset({_PARENT, _STATE})
+RandomBytes: TypeAlias = Callable[[int], bytes]
+"""Gives so many random bytes."""
+
+_PARENT: Final = b"traceparent"
+_STATE: Final = b"tracestate"
+_NAMES: Final = frozenset({_PARENT, _STATE})
 
 
 def start_trace(routed: Routed, random: bytes) -> TraceContext:
