@@ -126,6 +126,17 @@ def test_endless_lines_are_refused_before_their_end(encoded: bytes, status: int,
     assert caught.value.status == status
 
 
+@ways
+def test_framing_out_of_proportion_is_refused(way: str) -> None:
+    """RFC 9112 section 7.1.1: the total length of extensions is limited, but not for who sends data too."""
+    decoder = ChunkedDecoder()
+    read(decoder, cut((b"1\r\nx\r\n" * 5000) + (b"100;a=b\r\n" + b"x" * 256 + b"\r\n") * 50, way))
+    pieces = cut((b"1;" + b"a" * 1000 + b"\r\nx\r\n") * 20, way)
+    with pytest.raises(BadMessageError, match="framing") as caught:
+        read(decoder, pieces)
+    assert caught.value.status == 400
+
+
 @given(
     st.lists(st.binary(min_size=1, max_size=40), max_size=8),
     st.lists(st.integers(min_value=0), max_size=12),

@@ -78,6 +78,7 @@ REFUSED = [
             f"extension {extension[:24]!r}", b"5" + extension + b"\r\nhello\r\n" + LAST, "9112 7.1.1"
         )
     ),
+    *refused("extensions out of proportion", (b"1;" + b"a" * 1000 + b"\r\nx\r\n") * 20 + LAST, "9112 7.1.1"),
     *refused("LF behind the size", b"5\nhello\r\n" + LAST),
     *refused("CR behind the size", b"5\rhello\r\n" + LAST),
     *refused("CR CR LF behind the size", b"5\r\r\nhello\r\n" + LAST),

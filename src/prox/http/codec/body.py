@@ -14,6 +14,9 @@ from .errors import BadMessageError
 
 _MAX_CHUNK_LINE: Final = 4096
 _MAX_TRAILERS: Final = 16384
+_MAX_EXCESS: Final = 16384
+"""Bytes of chunk lines beyond those that their data accounts for: RFC 9112 section 7.1.1 asks for a limit."""
+_FAIR_LINE: Final = 16
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
@@ -103,10 +106,11 @@ class CloseDecoder:
 class ChunkedDecoder:
     """A chunked body."""
 
-    __slots__ = ("_buffer", "_left", "_state", "done", "rest", "trailers")
+    __slots__ = ("_buffer", "_excess", "_left", "_state", "done", "rest", "trailers")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._excess = 0
         self._left = 0
         self._state = _SIZE
         self.done = False
@@ -170,6 +174,10 @@ class ChunkedDecoder:
             if match is None:
                 raise BadMessageError("malformed chunk size")
             self._left = int(match[1], 16)
+            # A chunk pays for a line of its own and for twice its data; who sends next to nothing but framing is refused.
+            self._excess = max(0, self._excess + len(line) - _FAIR_LINE - 2 * self._left)
+            if self._excess > _MAX_EXCESS:
+                raise BadMessageError("too much framing in a chunked body")
             self._state = _DATA if self._left else _TRAILERS
             return
         if not line:
