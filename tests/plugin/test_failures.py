@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from prox.observe.event import Event
 from prox.plugin import Binding, HookError, HookRecord, Manager, OnError, PluginSpec
 from prox.wire import ConnInfo, UpstreamResponseInfo
 from support.plugin_host import ALLOW, QUICK, alive, managed, request, spec, until, write_plugin
@@ -428,6 +429,30 @@ async def test_a_socket_that_moves_is_followed(tmp_path: Path) -> None:
         assert (await manager.on_request("web:0", request())).headers == {"X-Socket": "2"}
 
 
+async def test_a_failed_hook_is_one_line_with_fields(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = """
+        from plugin_child import *
+        run(lambda hook, call: {}, "on_request")
+    """
+    async with managed(bound(spec(tmp_path, body))) as manager:
+        for _ in range(20):
+            with pytest.raises(HookError):
+                await manager.on_request("web:0", request())
+        told = [record.msg for record in caplog.records if isinstance(record.msg, Event)]
+    assert len(told) == 10
+    assert told[0].values == {
+        "plugin": "plugin",
+        "route": "web:0",
+        "hook": "on_request",
+        "kind": "undecodable",
+    }
+    assert all(event.text.startswith("hook failed: ") for event in told)
+    assert str(told[0]).count("on_request") == 1
+    assert str(told[0]).count("plugin=") == 1
+
+
 async def test_lines_that_are_none_change_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     body = """
         from plugin_child import *
@@ -449,7 +474,7 @@ async def test_lines_that_are_none_change_nothing(tmp_path: Path, caplog: pytest
             "above 100000 bytes",
         ):
             assert words in caplog.text
-        assert all("plugin plugin" in record.getMessage() for record in caplog.records)
+        assert all("plugin plugin" in message or "plugin=plugin" in message for message in caplog.messages)
         assert (await manager.on_request("web:0", request())).allow
         assert manager.states()[0].restarts == 0
 
@@ -471,7 +496,7 @@ async def test_log_lines_keep_their_level_and_values(
         found = {
             record.getMessage(): record.levelname
             for record in caplog.records
-            if "plugin plugin: " in record.getMessage()
+            if " plugin=plugin" in record.getMessage()
         }
         for level, name in (
             ("debug", "DEBUG"),
@@ -480,8 +505,8 @@ async def test_log_lines_keep_their_level_and_values(
             ("error", "ERROR"),
             ("loud", "INFO"),
         ):
-            assert found[f"plugin plugin: m-{level} route=web:0 n=3 ok=true"] == name
-        assert r"plugin plugin: forged\nline odd" in found
+            assert found[f"m-{level} plugin=plugin route=web:0 n=3 ok=true"] == name
+        assert r"forged\nline plugin=plugin !BADKEY=odd" in found
 
 
 async def test_a_manager_stops_in_time_whatever_its_plugins_do(tmp_path: Path) -> None:

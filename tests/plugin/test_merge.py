@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from prox.plugin.complaints import Complaints
-from prox.plugin.merge import RequestMerge, ResponseMerge, stands_alone
-from prox.wire import AuthorizeResult, HeaderChanges, ResponseModResult, Speed
+from prox.plugin.merge import RequestMerge, ResponseMerge
+from prox.wire import AuthorizeResult, ResponseModResult, Speed
 
 COMPLAINTS = Complaints("p")
 NONE: frozenset[str] = frozenset()

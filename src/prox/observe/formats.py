@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from prox.observe.event import Event, below, pair, redacted, visible
 from prox.observe.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# A net under the code, which does not log secrets in the first place.
-_SECRET = frozenset(
-    {
-        *("token", "secret", "password", "passwd", "authorization", "proxy_authorization"),
-        *("cookie", "set_cookie", "api_key", "apikey", "access_key", "secret_key"),
-        *("private_key", "tls_key", "env"),
-    }
-)
-_REDACTED = "[REDACTED]"
 _FIELDS = "prox_fields"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", _FIELDS}
 _DIM, _RED, _GREEN, _YELLOW, _CYAN, _PLAIN = (f"\x1b[{number}m" for number in (2, 31, 32, 33, 36, 0))
@@ -49,12 +41,15 @@ class JsonFormatter(logging.Formatter):
             "ts": rfc3339(record.created),
             "level": _level(record),
             "logger": record.name,
-            "msg": record.getMessage(),
+            "msg": _message(record),
         }
-        for key, value in _values(record):
-            line[f"{key}_" if key in line else key] = value
         if trace := _trace(self, record):
             line["exception"] = trace
+        for key, value in _values(record):
+            name = key
+            while name in line:
+                name += "_"
+            line[name] = value
         try:
             return self._encode(line).decode()
         except (UnicodeEncodeError, TypeError, ValueError):
@@ -81,18 +76,12 @@ class ConsoleFormatter(logging.Formatter):
         words = [
             self._painted(time, _DIM),
             self._painted(f"{level.upper():5}", _COLOURS[level]),
-            _visible(record.getMessage()),
+            visible(_message(record)),
         ]
         for key, value in _values(record):
-            shown = _visible(value if isinstance(value, str) else repr(value))
-            if not shown or " " in shown or '"' in shown:
-                shown = '"' + shown.replace('"', '\\"') + '"'
-            words.append(f"{self._painted(_visible(key), _CYAN)}={shown}")
-        line = " ".join(words)
-        if trace := _trace(self, record):
-            below = "\n".join("    " + _visible(text) for text in trace.splitlines())
-            line = f"{line}\n{below}"
-        return line
+            name, shown = pair(key, value)
+            words.append(f"{self._painted(name, _CYAN)}={shown}")
+        return "\n".join([" ".join(words), *below(_trace(self, record))])
 
     def _painted(self, text: str, colour: str) -> str:
         return f"{colour}{text}{_PLAIN}" if self._colour else text
@@ -106,27 +95,28 @@ def _level(record: logging.LogRecord) -> str:
     return "info" if record.levelno >= logging.INFO else "debug"
 
 
+def _message(record: logging.LogRecord) -> str:
+    return record.msg.text if isinstance(record.msg, Event) else record.getMessage()
+
+
 def _values(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
-    """What was given beside the message, by `fields` or by a plain `extra`; secrets are not shown."""
+    """What was given beside the message, by an `Event`, `fields` or a plain `extra`; secrets are not shown."""
     plain = ((key, value) for key, value in vars(record).items() if key not in _STANDARD)
     given: Mapping[str, object] = getattr(record, _FIELDS, {})
-    for key, value in (*given.items(), *plain):
-        yield key, _REDACTED if value and key.lower().replace("-", "_") in _SECRET else value
+    event: Mapping[str, object] = record.msg.values if isinstance(record.msg, Event) else {}
+    for key, value in (*event.items(), *given.items(), *plain):
+        yield key, redacted(key, value)
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     parts = []
+    if isinstance(record.msg, Event) and record.msg.trace:
+        parts.append(record.msg.trace)
     if record.exc_info and record.exc_info[0] is not None:
         parts.append(formatter.formatException(record.exc_info))
     if record.stack_info:
         parts.append(formatter.formatStack(record.stack_info))
     return "\n".join(parts)
-
-
-def _visible(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _encodable(value: object) -> str:

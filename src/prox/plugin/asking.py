@@ -184,7 +184,11 @@ def failed(
     supervisor = turn.supervisor
     supervisor.figures[hook].errors[error.kind] += 1
     failure = HookError(supervisor.name, route_id, hook, error.kind, str(error))
-    supervisor.complaints.warn("%s", failure)
+    supervisor.complaints.tell(
+        f"{hook} {error.kind}",
+        f"hook failed: {error}",
+        {"route": route_id, "hook": hook, "kind": str(error.kind)},
+    )
     note(record, supervisor.name, "error")
     if policy == "deny":
         raise failure from error
