@@ -459,9 +459,20 @@ class ServerConnection:
             if now >= self._deadline:  # the rest of a body that nobody wants does not come
                 self._linger()
             return self._deadline
-        if exchange.ended or exchange.status:
-            return self._check_answer(now, exchange)
-        return self._check_body(now, exchange)
+        due = NEVER
+        if self._upload is not None and not exchange.ended and not exchange.status:
+            due = self._upload.due(exchange, self._entry.limits)
+            if now >= due:
+                self._break_request(BadMessageError("the body came too slowly", 408, "deadline_body"))
+                return self._deadline
+        limit = self._entry.limits.write_timeout
+        if limit is not None:  # the whole answer, counted from the request's head
+            if now >= exchange.started + limit:
+                exchange.reason = "deadline_answer"
+                self.abort()
+                return NEVER
+            due = min(due, exchange.started + limit)
+        return due
 
     def _check_idle(self, now: float) -> float:
         """A connection between requests, or one that is about to close."""
@@ -476,29 +487,3 @@ class ServerConnection:
         else:
             transport.close()
         return NEVER
-
-    def _check_answer(self, now: float, exchange: Http1Exchange) -> float:
-        """`write_timeout`: the whole answer, counted from the request's head."""
-        limit = self._entry.limits.write_timeout
-        if limit is None:
-            return NEVER
-        if now < exchange.started + limit:
-            return exchange.started + limit
-        exchange.reason = "deadline_answer"
-        self.abort()
-        return NEVER
-
-    def _check_body(self, now: float, exchange: Http1Exchange) -> float:
-        limits = self._entry.limits
-        due = NEVER
-        if self._upload is not None:
-            due = self._upload.due(exchange, limits)
-            if now >= due:
-                self._break_request(BadMessageError("the body came too slowly", 408, "deadline_body"))
-                return self._deadline
-        if limits.write_timeout is not None:
-            limit = exchange.started + limits.write_timeout
-            if now >= limit:
-                return self._check_answer(now, exchange)
-            due = min(due, limit)
-        return due
