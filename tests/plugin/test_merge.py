@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from prox.plugin.complaints import Complaints
-from prox.plugin.merge import RequestMerge, ResponseMerge
-from prox.wire import AuthorizeResult, ResponseModResult, Speed
+from prox.plugin.merge import RequestMerge, ResponseMerge, stands_alone
+from prox.wire import AuthorizeResult, HeaderChanges, ResponseModResult, Speed
 
 COMPLAINTS = Complaints("p")
 NONE: frozenset[str] = frozenset()
@@ -127,3 +127,65 @@ def test_responses_merge_removals_first() -> None:
     )
     assert result == ResponseModResult(status=201, headers={"x-a": "2"}, remove=["Server", "X-B"])
     assert changed() == changed(ResponseModResult()) == ResponseModResult()
+
+
+# Changes of headers with several values.
+
+
+def test_removals_then_sets_then_appends() -> None:
+    first = HeaderChanges(remove=["X-A"], set={"X-B": ["1", "2"], "X-C": ["3"]}, append={"X-D": ["4"]})
+    second = HeaderChanges(
+        remove=["x_a", "X-B"], set={"x-c": [], "X-E": ["5"]}, append={"x_d": ["6"], "X-B": ["7"]}
+    )
+    result = merged(allow(headers={"X-E": "0", "X-F": "f"}, changes=first), allow(changes=second))
+    assert result.headers == {"X-E": "5", "X-F": "f"}
+    assert result.changes == HeaderChanges(
+        remove=["X-A", "X-B"], set={"X-B": ["1", "2"], "x-c": []}, append={"X-D": ["4", "6"], "X-B": ["7"]}
+    )
+
+
+def test_a_later_plain_header_goes_over_an_earlier_list() -> None:
+    result = merged(allow(changes=HeaderChanges(set={"X-A": ["1", "2"]})), allow(headers={"x_a": "3"}))
+    assert (result.headers, result.changes) == ({"x_a": "3"}, None)
+
+
+@pytest.mark.parametrize("value", ["1\n", "\0", "a\r\nb"])
+def test_a_value_that_is_refused_leaves_its_header_without_any(value: str) -> None:
+    gone = HeaderChanges(set={"X-A": []})
+    assert merged(allow(headers={"X-A": value})).changes == gone
+    assert merged(allow(headers={"x-a": "1"}), allow(headers={"X-A": value})).changes == gone
+    assert merged(allow(headers={"X-A": value}), allow(headers={"X-A": "1"})) == allow(headers={"X-A": "1"})
+    assert merged(allow(changes=HeaderChanges(set={"X-A": ["1", value]}))).changes == gone
+    assert merged(allow(changes=HeaderChanges(append={"X-A": ["1", value]}))).changes is None
+    assert changed(ResponseModResult(headers={"X-A": value})).changes == gone
+    assert merged(allow(response=HeaderChanges(set={"X-A": [value]}))).response == gone
+
+
+def test_what_is_refused_for_being_anothers_changes_nothing() -> None:
+    foreign = frozenset({"x-user"})
+    forged = HeaderChanges(remove=["X-User"], set={"x_user": ["1"]}, append={"X-User": ["2"]})
+    for result in (allow(changes=forged), allow(headers={"X-User": "a\n"})):
+        assert merged(result, foreign=foreign) == allow()
+
+
+def test_responses_of_allowances_merge_and_those_of_others_are_gone() -> None:
+    one = HeaderChanges(remove=["Server"], set={"X-A": ["1"]}, append={"Set-Cookie": ["a"]})
+    two = HeaderChanges(set={"x-a": ["2"]}, append={"set-cookie": ["b"], "Content-Length": ["1"]})
+    result = merged(allow(response=one), allow(response=two))
+    assert result.response == HeaderChanges(
+        remove=["Server"], set={"x-a": ["2"]}, append={"Set-Cookie": ["a", "b"]}
+    )
+    assert merged(allow(response=one), AuthorizeResult(allow=False, response=two)).response is None
+    fallback = AuthorizeResult(allow=False, fallback=True, response=one)
+    assert merged(fallback).response == one
+
+
+def test_a_denial_with_lists() -> None:
+    deny = AuthorizeResult(allow=False, changes=HeaderChanges(set={"Allow": ["a", "b"], "TE": ["x"]}))
+    assert merged(deny).changes == HeaderChanges(set={"Allow": ["a", "b"]})
+
+
+def test_only_what_is_plain_stands_alone() -> None:
+    assert stands_alone(allow(headers={"X-A": "1"}), NONE)
+    assert not stands_alone(allow(changes=HeaderChanges()), NONE)
+    assert not stands_alone(allow(response=HeaderChanges()), NONE)
