@@ -99,7 +99,7 @@ class Http1Exchange(Exchange):
 
     def take(self, head: ResponseHead) -> Sink:
         """See Answer; in one step, since nearly all answers come this way."""
-        if head.dropped or head.announces:
+        if head.filtered:
             return super().take(head)
         self.status = head.status
         parts = [_status_line(head.status, head.reason), head.plain]

@@ -118,7 +118,7 @@ class HeadBuilder:
             if exchange.method in HOPPING:
                 lines.append(b"\r\nMax-Forwards: %d" % (rare.hops - 1))
             else:
-                lines += [fields.line_of(b"Max-Forwards", value) for value in rare.max_forwards]
+                lines.append(fields.line_of(b"Max-Forwards", rare.max_forwards))
         return lines
 
     @staticmethod

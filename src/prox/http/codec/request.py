@@ -74,8 +74,8 @@ class Rare:
     Attributes:
         trailers: the client takes trailer fields, and may send some (RFC 9110 section 10.1.4).
         announced: the values of Trailer, joined.
-        max_forwards: those of Max-Forwards.
-        hops: how often the request may be forwarded: the one number of Max-Forwards; -1 where that is none.
+        max_forwards: the value of Max-Forwards.
+        hops: the same as a number: how often the request may be forwarded, -1 where it does not say.
     """
 
     __slots__ = ("announced", "hops", "max_forwards", "trailers")
@@ -83,7 +83,7 @@ class Rare:
     def __init__(self) -> None:
         self.trailers = False
         self.announced = b""
-        self.max_forwards: list[bytes] = []
+        self.max_forwards = b""
         self.hops = -1
 
 
@@ -204,8 +204,6 @@ class RequestParser:
                 _refuse("malformed request head")
             if head.count(b"\n") - 2 > max_headers:
                 _refuse("too many headers", 431, "header_count")
-            if meaning.rare is not None and meaning.rare.max_forwards and method in HOPPING:
-                _check_hops(meaning.rare)
         except BadMessageError:
             self._renew()
             raise
@@ -300,16 +298,10 @@ def _interpret_rare(rare: Rare, what: int, value: bytes, minor: int) -> None:
         rare.announced += b", " + value if rare.announced else value
     else:
         value = value.strip(b" \t")
-        rare.max_forwards.append(value)
-        if len(rare.max_forwards) == 1 and value.isdigit():
-            rare.hops = int(value[-_MOST_HOPS:]) if len(value) <= _MOST_HOPS else 10**_MOST_HOPS
-        else:
-            rare.hops = -1
-
-
-def _check_hops(rare: Rare) -> None:
-    if rare.hops < 0:
-        raise BadMessageError("invalid Max-Forwards")
+        if rare.max_forwards or not value.isdigit():
+            raise BadMessageError("invalid Max-Forwards")
+        rare.max_forwards = value
+        rare.hops = int(value) if len(value) <= _MOST_HOPS else 10**_MOST_HOPS
 
 
 def _check_host(host: bytes | None, hosts: int, minor: int) -> None:

@@ -36,10 +36,10 @@ class ResponseHead(fields.Fields):
         content_length: the Content-Length value whether or not a body follows (HEAD, 304), None without one.
         close: whether the upstream ends the connection after this answer.
         dropped: folded names that Connection declared hop-by-hop.
-        announces: it has a Trailer.
+        filtered: its lines do not all go on as they are: Connection names some, or a Trailer announces some.
     """
 
-    __slots__ = ("announces", "close", "content_length", "dropped", "length", "minor", "reason", "status")
+    __slots__ = ("close", "content_length", "dropped", "filtered", "length", "minor", "reason", "status")
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ResponseHead(fields.Fields):
         self.minor = minor
         self.status = status
         self.reason = reason
-        self.length, self.content_length, self.close, self.dropped, self.announces = meaning
+        self.length, self.content_length, self.close, self.dropped, self.filtered = meaning
 
 
 class ResponseParser:
@@ -143,4 +143,5 @@ def _interpret(
             raise BadMessageError("Transfer-Encoding of the answer is not exactly one 'chunked'")
         length = CHUNKED
     close = b"close" in connection or (minor == 0 and b"keep-alive" not in connection)
-    return length, content_length, close, fields.dropped_fields(connection), announces
+    dropped = fields.dropped_fields(connection)
+    return length, content_length, close, dropped, announces or bool(dropped)
