@@ -69,7 +69,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     (proxy(upstream="https://a", tls={}), ["actions.web.tls"]),
     (proxy(proto="h2"), ["actions.web.proto"]),
     (proxy(send_proxy=2), ["actions.web.send_proxy"]),
-    (proxy(max_connections=1), ["actions.web.max_connections"]),
 ]
 
 NOTED: list[tuple[dict[str, Any], list[str]]] = [
@@ -84,8 +83,6 @@ NOTED: list[tuple[dict[str, Any], list[str]]] = [
     (tuning(disable_compression=False), ["services.web.config.disable_compression"]),
     (tuning(read_buffer_size=1), ["services.web.config.read_buffer_size"]),
     (tuning(write_buffer_size=1), ["services.web.config.write_buffer_size"]),
-    (proxy(max_queue=1), ["actions.web.max_queue"]),
-    (proxy(queue_timeout=1), ["actions.web.queue_timeout"]),
 ]
 
 FINE: list[dict[str, Any]] = [

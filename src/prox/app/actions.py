@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from prox.config import model
 from prox.http.pool import OriginSettings, Pools
 from prox.observe.counters import Counters
 from prox.proxy.actions.drop import DropAction
 from prox.proxy.actions.proxy import ProxyAction
+from prox.proxy.actions.queued import Queue, QueuedAction
 from prox.proxy.actions.serve import ServeAction
 from prox.proxy.actions.static import StaticAction
 from prox.proxy.client import ClientAddresses
 from prox.proxy.route import Action
 
 from .errors import StartError
+
+ActionKey: TypeAlias = tuple[object, ...]
+"""What an action without a name is over reloads: its route, and which fallback it is there."""
 
 
 class Actions:
@@ -26,7 +32,13 @@ class Actions:
         files: what was read to make them.
     """
 
-    def __init__(self, service: model.Service, pools: Pools, counters: Counters) -> None:
+    def __init__(
+        self,
+        service: model.Service,
+        pools: Pools,
+        counters: Counters,
+        queue: Callable[[model.ProxyAction, ActionKey], Queue | None],
+    ) -> None:
         tuning = service.config
         self._settings = OriginSettings(
             connect_timeout=tuning.dial_timeout,
@@ -38,13 +50,18 @@ class Actions:
         )
         self._via = tuning.via
         self._pools = pools
+        self._queue = queue
         self._counters = counters
         self.is_trusted = ClientAddresses(service.trusted_proxies).is_trusted
         self._made: dict[int, Action] = {}  # by identity: the configuration outlives this
         self.files: set[Path] = set()
 
-    def get(self, config: model.Action) -> Action:
+    def get(self, config: model.Action, key: ActionKey) -> Action:
         """The action of a configured one.
+
+        Args:
+            config: the action.
+            key: what it is over reloads where it has no name.
 
         Raises:
             StartError: it can't be served.
@@ -52,13 +69,13 @@ class Actions:
         """
         action = self._made.get(id(config))
         if action is None:
-            action = self._made[id(config)] = self._make(config)
+            action = self._made[id(config)] = self._make(config, key)
         return action
 
-    def _make(self, config: model.Action) -> Action:
+    def _make(self, config: model.Action, key: ActionKey) -> Action:
         match config:
             case model.ProxyAction():
-                return self._proxy(config)
+                return self._proxy(config, key)
             case model.StaticAction():
                 try:
                     action = StaticAction(config)
@@ -74,18 +91,21 @@ class Actions:
             case model.PassAction():
                 raise StartError("pass actions are not served yet")
 
-    def _proxy(self, config: model.ProxyAction) -> ProxyAction:
+    def _proxy(self, config: model.ProxyAction, key: ActionKey) -> Action:
         settings = self._settings
         if config.timeout is not None:
             settings = replace(settings, connect_timeout=config.timeout)
-        return ProxyAction(
+        fallback = config.fallback
+        action = ProxyAction(
             config.upstream,
             self._pools,
             settings,
             headers=config.headers,
-            fallback=None if config.fallback is None else self.get(config.fallback),
+            fallback=None if fallback is None else self.get(fallback, (*key, "fallback")),
             stream=config.stream,
             via=self._via,
             is_trusted=self.is_trusted,
             failed=self._counters.upstream_failed,
         )
+        queue = self._queue(config, key)
+        return action if queue is None else QueuedAction(action, queue)

@@ -21,10 +21,11 @@ from prox.limits import ConnectionCaps
 from prox.observe.access import AccessLog, AccessLogs
 from prox.observe.counters import Counters
 from prox.plugin import Binding, RouteInfo
+from prox.proxy.actions.queued import Queue
 from prox.proxy.route import Route
 from prox.routing import Table
 
-from .actions import Actions
+from .actions import ActionKey, Actions
 from .bindings import Bindings
 from .errors import StartError
 
@@ -54,6 +55,7 @@ class Built:
         routes: by id, for pushes.
         balancers: by route, so that the next configuration finds them.
         books: what is known of targets, by name of the action, or by route where it has none.
+        queues: of actions that limit their connections, by the same.
         resets: what puts the configured targets and limits in force in what is used already.
         logs: the access logs opened, by path.
         files: what was read beside the configuration's own files.
@@ -64,7 +66,8 @@ class Built:
     bindings: list[Binding] = field(default_factory=list)
     routes: dict[str, RouteInfo] = field(default_factory=dict)
     balancers: dict[RouteKey, Balancer] = field(default_factory=dict)
-    books: dict[str | RouteKey, HealthBook] = field(default_factory=dict)
+    books: dict[str | ActionKey, HealthBook] = field(default_factory=dict)
+    queues: dict[str | ActionKey, Queue] = field(default_factory=dict)
     resets: list[Callable[[], None]] = field(default_factory=list)
     logs: dict[str, AccessLog] = field(default_factory=dict)
     files: set[Path] = field(default_factory=set)
@@ -117,7 +120,9 @@ class Builder:
         old = before.services.get(name) if before is not None else None
         counters = old.counters if old is not None else Counters()
         caps = old.caps if old is not None else ConnectionCaps()
-        actions = Actions(config, self._pools, counters)
+        actions = Actions(
+            config, self._pools, counters, lambda action, key: _queue(key, action, built, before)
+        )
         tuning = config.config
         built.resets.append(
             partial(
@@ -130,13 +135,14 @@ class Builder:
         routes = []
         for index, route in enumerate(config.routes):
             key = _route_key(name, route, built)
+            action = actions.get(route.action, key)
             balancer = _balancer(key, route, built, before)
             bound = list(bindings.of_route(f"{name}:{index}", config, route))
             built.bindings += bound
             made = Route(
                 name,
                 index,
-                actions.get(route.action),
+                action,
                 balancer=balancer,
                 variables=dict(route.set),
                 guarded=bool(bound),
@@ -200,8 +206,28 @@ def _book(key: RouteKey, action: model.Action, built: Built, before: Built | Non
         book = None if before is None else before.books.get(name)
         book = built.books[name] = book or HealthBook()
         if isinstance(action, model.ProxyAction):
-            built.resets.append(partial(book.configure, action.health.min, action.health.max))
+            queue = built.queues.get(name)
+            is_full = None if queue is None else queue.places.is_full
+            built.resets.append(partial(book.configure, action.health.min, action.health.max, is_full))
     return book
+
+
+def _queue(key: ActionKey, action: model.ProxyAction, built: Built, before: Built | None) -> Queue | None:
+    """The queue of an action that has one, shared like its book."""
+    name = action.name or key
+    queue = built.queues.get(name)
+    if queue is not None:
+        return queue
+    queue = None if before is None else before.queues.get(name)
+    if not action.max_connections:
+        if queue is not None:
+            built.resets.append(partial(queue.configure, 0, 0, None))
+        return None
+    queue = built.queues[name] = queue or Queue()
+    built.resets.append(
+        partial(queue.configure, action.max_connections, action.max_queue, action.queue_timeout)
+    )
+    return queue
 
 
 def _own_headers(bound: list[Binding]) -> frozenset[bytes]:

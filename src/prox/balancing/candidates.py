@@ -1,6 +1,7 @@
 """One list of targets, and those of it that a strategy may choose from: all but those that are left out for a while.
 
-The only target of a list is never left out. A strategy knows nothing of all this: it is given the list without them.
+The only target of a list is never left out. A strategy knows nothing of all this: it is given the list without them. Where
+connections are limited, a target that has all it may have is passed over while another has room.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from prox.balancing.health import HealthBook
     from prox.balancing.strategy import Strategy
@@ -44,7 +45,20 @@ class Candidates:
             for target in self._left_out:
                 if self._book.may_try(target.address, now):
                     return target
-        return self._strategy.choose()
+        chosen = self._strategy.choose()
+        is_full = self._book.is_full
+        if is_full is not None and chosen is not None and is_full(chosen.address):
+            return self._with_room(chosen, is_full)
+        return chosen
+
+    def _with_room(self, full: Target, is_full: Callable[[str], bool]) -> Target:
+        """The next that is not full, counted around; the full one where all are, and there a request waits."""
+        targets = self._strategy.targets
+        place = targets.index(full)
+        for target in (*targets[place + 1 :], *targets[:place]):
+            if not is_full(target.address):
+                return target
+        return full
 
     def left_out(self) -> Sequence[Target]:
         """Those that are left out."""

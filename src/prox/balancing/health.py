@@ -11,6 +11,7 @@ pushes away and back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 _MANY: Final = 1024
@@ -40,20 +41,25 @@ class HealthBook:
     Attributes:
         failing: by address.
         version: another number whenever an address came to `failing` or left it.
+        is_full: whether an address has all the connections that it may have; None where that is not limited.
     """
 
-    __slots__ = ("_longest", "_shortest", "failing", "version")
+    __slots__ = ("_longest", "_shortest", "failing", "is_full", "version")
 
     def __init__(self, shortest: float = 1.0, longest: float = 30.0) -> None:
         self._shortest = shortest
         self._longest = longest
         self.failing: dict[str, Failing] = {}
         self.version = 0
+        self.is_full: Callable[[str], bool] | None = None
 
-    def configure(self, shortest: float, longest: float) -> None:
+    def configure(
+        self, shortest: float, longest: float, is_full: Callable[[str], bool] | None = None
+    ) -> None:
         """Put other times in force, from the next failure on."""
         self._shortest = shortest
         self._longest = longest
+        self.is_full = is_full
 
     def may_try(self, address: str, now: float) -> bool:
         """Whether a failing address gets this request; True once for each time that it may be tried."""

@@ -85,9 +85,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "tls": _Row("error", "TLS to upstreams"),
         "proto": _Row("error", "HTTP/2 to upstreams"),
         "send_proxy": _Row("error", "the PROXY protocol"),
-        "max_connections": _Row("error", "limits of upstream connections"),
-        "max_queue": _Row("note", "queues for upstream connections"),
-        "queue_timeout": _Row("note", "queues for upstream connections", _set),
     },
     PassAction: {"type": _Row("error", "passing TLS connections on unopened")},
 }

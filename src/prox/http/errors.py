@@ -10,6 +10,8 @@ _STATUS: Final = {
     "no_target": 503,
     "no_healthy_target": 503,
     "no_descriptors": 503,
+    "queue_full": 503,
+    "queue_timeout": 503,
     "plugin_fallback": 503,
 }
 
@@ -20,7 +22,7 @@ class UpstreamError(Exception):
     Attributes:
         kind: one token: connect_refused, connect_timeout, unresolvable, upstream_closed, upstream_reset, upstream_timeout,
             upstream_truncated, malformed, client_aborted, stopped, no_target, no_healthy_target, no_descriptors,
-            plugin_fallback, bad_upstream.
+            queue_full, queue_timeout, plugin_fallback, bad_upstream.
         stale: a connection that had been used before ended without a byte of an answer: the request was not processed.
         status: what the client is answered when nothing was yet (RFC 9110 sections 15.6.3 and 15.6.5).
         retry_after: seconds after which it may be otherwise; None where nobody knows.

@@ -137,6 +137,14 @@ class ProxyAction:
                 return None
             connection, fresh = None, True
 
+    def address(self, routed: Routed) -> str | UpstreamError:
+        """The target that a request goes to, as it is counted: the balancer's, or the upstream."""
+        target = routed.target
+        if target is not None and "target" in self._names:
+            return target.address
+        destination = self._only or self._destination(routed)
+        return destination if isinstance(destination, UpstreamError) else destination.address
+
     def _unwanted_trailers(self, routed: Routed) -> frozenset[bytes] | None:
         """See RequestBody.join: trailers go on where the client asks for some itself."""
         rare = routed.exchange.head.rare
