@@ -71,7 +71,7 @@ def _sentence(value: Schema) -> str:
 def _standing(name: str, key: str) -> str:
     """What this version does not do with a key."""
     row = UNBUILT.get(getattr(model, name), {}).get(key)
-    if row is None:
+    if row is None or not row.ever:
         return ""
     if row.severity == "error":
         return "**Not built yet: `prox serve` refuses it.**"

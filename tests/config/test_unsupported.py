@@ -66,7 +66,8 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         {**route(action="web"), "actions": {"web": {"type": "proxy", "upstream": "https://a"}}},
         ["actions.web.upstream"],
     ),
-    (proxy(upstream="https://a", tls={}), ["actions.web.tls"]),
+    (proxy(upstream="https://a", tls={}), ["actions.web.tls", "actions.web.upstream"]),
+    (proxy(upstream="wss://a"), ["actions.web.upstream"]),
     (proxy(proto="h2"), ["actions.web.proto"]),
     (proxy(send_proxy=2), ["actions.web.send_proxy"]),
 ]
@@ -81,6 +82,7 @@ NOTED: list[tuple[dict[str, Any], list[str]]] = [
     (tuning(h2_ping_timeout="1s"), ["services.web.config.h2_ping_timeout"]),
     (tuning(relay_idle_timeout="1s"), ["services.web.config.relay_idle_timeout"]),
     (tuning(disable_compression=False), ["services.web.config.disable_compression"]),
+    (tuning(flush_interval="50ms"), ["services.web.config.flush_interval"]),
     (tuning(read_buffer_size=1), ["services.web.config.read_buffer_size"]),
     (tuning(write_buffer_size=1), ["services.web.config.write_buffer_size"]),
 ]

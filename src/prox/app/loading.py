@@ -15,7 +15,7 @@ def load_served(config: Mapping[str, object] | str | Path, base: Path | None = N
         ConfigError: with every problem.
     """
     loaded = parse(config, base or Path.cwd()) if isinstance(config, Mapping) else load(config)
-    refused = [problem for problem in loaded.unbuilt() if problem.severity == "error"]
-    if refused:
-        raise ConfigError(refused, loaded.sources)
+    found = (*loaded.unbuilt(), *loaded.warnings)
+    if any(problem.severity == "error" for problem in found):
+        raise ConfigError(found, loaded.sources)
     return loaded

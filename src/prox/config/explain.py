@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from .assemble import FRAGMENT_KEYS, kind_of
+from .drafts import ACTIONS, action_model, models_in
 from .invalid import AlreadyReportedError, InvalidError, ManyInvalidError, suggestion
-from .model import DropAction, Model, PassAction, ProxyAction, ServeAction, StaticAction
-from .model.actions import TYPES
+from .model import Model, ProxyAction
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from .document import Path_
     from .problem import Problem
 
-_ACTIONS: dict[str, type[Model]] = dict(
-    zip(TYPES, (ProxyAction, StaticAction, ServeAction, PassAction, DropAction), strict=True)
-)
 _WANTED = {
     "string_type": "a text in quotation marks",
     "int_type": "a whole number",
@@ -151,8 +148,8 @@ def _hint_for_key(key: str, path: Path_, part: Part, model: type[Model] | None) 
     known = keys_of(owner)
     if part.is_fragment and len(path) == 1:
         known = [name for name in known if name != "plugins"] + list(FRAGMENT_KEYS)
-    if owner in _ACTIONS.values():
-        others = [f'"{name}"' for name, other in _ACTIONS.items() if key in keys_of(other)]
+    if owner in ACTIONS.values():
+        others = [f'"{name}"' for name, other in ACTIONS.items() if key in keys_of(other)]
         if others:
             return f"it belongs to an action of type {' or '.join(others)}"
     usual = _USUAL_NAMES.get(key.lower())
@@ -168,7 +165,7 @@ def keys_of(model: type[BaseModel]) -> list[str]:
 def _model_at(model: type[BaseModel] | None, path: Path_, raw: Any) -> type[BaseModel] | None:
     """The model that the object at `path` is for."""
     if model is None:
-        model = _ACTIONS.get(str(raw.get("type"))) if isinstance(raw, dict) else None
+        model = action_model(raw)
     for step in path:
         if model is None:
             return None
@@ -179,16 +176,6 @@ def _model_at(model: type[BaseModel] | None, path: Path_, raw: Any) -> type[Base
         if isinstance(step, int):
             continue
         fields = {str(field.validation_alias or name): field for name, field in model.model_fields.items()}
-        found = list(_models_in(fields[step].annotation)) if step in fields else []
-        if ProxyAction in found:
-            model = _ACTIONS.get(str(raw.get("type"))) if isinstance(raw, dict) else None
-        else:
-            model = found[0] if found else None
+        found = list(models_in(fields[step].annotation)) if step in fields else []
+        model = action_model(raw) if ProxyAction in found else next(iter(found), None)
     return model
-
-
-def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models_in(inner)

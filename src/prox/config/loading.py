@@ -6,7 +6,7 @@ Loading touches files; inside an event loop it belongs into a thread.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from .assemble import Assembly, assemble, assemble_data
 from .build import Builder
 from .problem import ConfigError, Problem, in_order
 from .rules import broken_rules, doubts
-from .unsupported import findings
+from .unsupported import Finding, findings
 
 if TYPE_CHECKING:
     from .model import Config
@@ -35,10 +35,7 @@ class Loaded:
 
     def unbuilt(self) -> tuple[Problem, ...]:
         """What `unbuilt` says about `config`, with file, line and column."""
-        return in_order(
-            self._assembly.problem(finding.severity, finding.message, finding.path, finding.hint)
-            for finding in findings(self.config)
-        )
+        return in_order(_placed(findings(self.config), self._assembly))
 
 
 def load(path: str | Path) -> Loaded:
@@ -68,10 +65,16 @@ def _finish(assembly: Assembly) -> Loaded:
     problems = [*assembly.problems, *builder.problems]
     problems += [assembly.problem("error", *broken) for broken in broken_rules(builder)]
     problems += [assembly.problem("warning", *doubt) for doubt in doubts(builder)]
-    problems = list(in_order(problems))
     if any(problem.severity == "error" for problem in problems):
+        problems += _placed(findings(builder.draft()), assembly)
         raise ConfigError(problems, assembly.sources)
-    return Loaded(builder.config(), tuple(assembly.sources), tuple(problems), assembly)
+    return Loaded(builder.config(), tuple(assembly.sources), in_order(problems), assembly)
+
+
+def _placed(found: Iterable[Finding], assembly: Assembly) -> Iterable[Problem]:
+    return (
+        assembly.problem(finding.severity, finding.message, finding.path, finding.hint) for finding in found
+    )
 
 
 def _plain(value: object) -> object:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from .files import exists, is_file, is_folder
 from .gosource import go_source, out_of_date
-from .model import Action, PassAction, Plugin, PluginLimits, PluginRef, ProxyAction, Route, ServeAction
+from .model import PassAction, Plugin, PluginLimits, PluginRef, ProxyAction, Route, ServeAction, Service
+from .outputs import doubtful, impossible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ def broken_rules(builder: Builder) -> Iterator[Finding]:
     yield from _shared_addresses(builder)
     yield from _empty_balancers(builder)
     yield from _certificates_without_domain(builder)
+    yield from impossible(builder)
 
 
 def doubts(builder: Builder) -> Iterator[Finding]:
@@ -41,21 +43,25 @@ def doubts(builder: Builder) -> Iterator[Finding]:
     for name, plugin in builder.plugins.items():
         if plugin.limits is not None:
             yield from _missing_accounts(("plugins", name, "limits"), plugin.limits)
-    for name, index, route in _routes(builder):
-        yield from _headers_of_others(builder, name, index, route)
-    for path, action in _actions(builder):
+    services = dict(builder.readable_services("plugins"))
+    for name, index, route in builder.readable_routes("plugins", "action"):
+        yield from _headers_of_others(services.get(name), name, index, route)
+    for path, action in builder.readable_actions("root", "file"):
         if isinstance(action, ServeAction):
             yield from _missing_files(path, action)
+    yield from _never_matched(builder)
+    yield from doubtful(builder)
 
 
 def _shared_addresses(builder: Builder) -> Iterator[Finding]:
     taken: list[tuple[str, ListenAddress]] = []
     listeners: list[tuple[str, Path_, ListenAddress]] = [
         (f'the service "{name}"', ("services", name, "listen"), service.listen)
-        for name, service in builder.services.items()
+        for name, service in builder.readable_services("listen")
     ]
-    if builder.admin is not None:
-        listeners.append(("the admin API", ("admin", "listen"), builder.admin.listen))
+    admin = builder.readable_section("admin", "listen")
+    if admin is not None:
+        listeners.append(("the admin API", ("admin", "listen"), admin.listen))
     for who, path, address in listeners:
         for other, before in taken:
             if address.overlaps(before):
@@ -67,16 +73,17 @@ def _shared_addresses(builder: Builder) -> Iterator[Finding]:
 
 def _empty_balancers(builder: Builder) -> Iterator[Finding]:
     """A balancer without targets waits for a plugin's push, so there must be one that may push."""
-    if builder.has_broken_plugins:
+    if builder.has_broken_plugins or not builder.knows_bindings:
         return
     running = [plugin for plugin in builder.plugins.values() if plugin.autostart]
     running += [plugin for _, plugin in _bound(builder)]
     if any(plugin.push_scope == "all" for plugin in running):
         return
-    for name, index, route in _routes(builder):
+    services = dict(builder.readable_services("plugins"))
+    for name, index, route in builder.readable_routes("balancer", "plugins", "action"):
         if route.balancer is None or route.balancer.targets:
             continue
-        service = builder.services.get(name)
+        service = services.get(name)
         if service is None or route.plugins or service.plugins or route.action.plugins:
             continue
         path: Path_ = ("services", name, "routes", index, "balancer")
@@ -84,15 +91,20 @@ def _empty_balancers(builder: Builder) -> Iterator[Finding]:
 
 
 def _certificates_without_domain(builder: Builder) -> Iterator[Finding]:
-    for name, service in builder.services.items():
+    for name, service in builder.readable_services("acme"):
         if service.acme is None or service.acme.domains:
             continue
         discovers = service.acme.dns is not None and service.acme.dns.discover
-        domains = [route.match.domain for route in service.routes if route.match and route.match.domain]
-        if not domains and not discovers and builder.route_count(name) == len(service.routes):
+        routes = [
+            (index, route)
+            for owner, index, route in builder.readable_routes("match", "action")
+            if owner == name
+        ]
+        domains = [route.match.domain for _, route in routes if route.match and route.match.domain]
+        if not domains and not discovers and builder.route_count(name) == len(routes):
             message = "no route has a domain, so there is nothing to get a certificate for"
             yield message, ("services", name, "acme"), 'give "acme.domains"'
-        for index, route in builder.routes[name].items():
+        for index, route in routes:
             domain = route.match.domain if route.match else None
             if (
                 domain
@@ -108,31 +120,6 @@ def _certificates_without_domain(builder: Builder) -> Iterator[Finding]:
                 )
 
 
-def _routes(builder: Builder) -> Iterator[tuple[str, int, Route]]:
-    for name, routes in builder.routes.items():
-        for index, route in routes.items():
-            yield name, index, route
-
-
-def _actions(builder: Builder) -> Iterator[tuple[Path_, Action]]:
-    """Every action once, where it is written."""
-    starts: list[tuple[Path_, Action]] = [
-        (("actions", name), action) for name, action in builder.actions.items()
-    ]
-    starts += [
-        (("services", name, "routes", index, "action"), route.action)
-        for name, index, route in _routes(builder)
-        if not route.action.name
-    ]
-    for start, first in starts:
-        path, action = start, first
-        while True:
-            yield path, action
-            if not isinstance(action, ProxyAction) or action.fallback is None or action.fallback.name:
-                break
-            path, action = (*path, "fallback"), action.fallback
-
-
 def _bound(builder: Builder) -> Iterator[tuple[Path_, Plugin]]:
     """Every reference to a plugin, where it is written."""
 
@@ -140,11 +127,11 @@ def _bound(builder: Builder) -> Iterator[tuple[Path_, Plugin]]:
         for index, reference in enumerate(references):
             yield (*path, "plugins", index), reference.plugin
 
-    for name, service in builder.services.items():
+    for name, service in builder.readable_services("plugins"):
         yield from members(("services", name), service.plugins)
-    for name, index, route in _routes(builder):
+    for name, index, route in builder.readable_routes("plugins"):
         yield from members(("services", name, "routes", index), route.plugins)
-    for path, action in _actions(builder):
+    for path, action in builder.readable_actions("plugins"):
         yield from members(path, action.plugins)
 
 
@@ -196,12 +183,11 @@ def _missing_accounts(path: Path_, limits: PluginLimits) -> Iterator[Finding]:
             yield message, (*path, "user"), 'give "group" too'
 
 
-def _headers_of_others(builder: Builder, name: str, index: int, route: Route) -> Iterator[Finding]:
+def _headers_of_others(service: Service | None, name: str, index: int, route: Route) -> Iterator[Finding]:
     """Headers that an action of the route sets although they are a plugin's own there."""
     actions = [route.action]
     while isinstance(actions[-1], ProxyAction) and actions[-1].fallback is not None:
         actions.append(actions[-1].fallback)
-    service = builder.services.get(name)
     references = [*(service.plugins if service is not None else ()), *route.plugins]
     references += [reference for action in actions for reference in action.plugins]
     owners = {_folded(own): found.plugin for found in references for own in found.plugin.own_headers}
@@ -224,3 +210,16 @@ def _missing_files(path: Path_, action: ServeAction) -> Iterator[Finding]:
         yield f"there is no folder {action.root}", (*path, "root"), ""
     if action.file is not None and not is_file(action.file):
         yield f"there is no file {action.file}", (*path, "file"), ""
+
+
+def _never_matched(builder: Builder) -> Iterator[Finding]:
+    """Paths that are answered before routes are tried."""
+    runtime = builder.readable_section("runtime", "dot_segments")
+    if runtime is None or runtime.dot_segments != "reject":
+        return
+    for name, index, route in builder.readable_routes("match"):
+        for path in route.match.paths if route.match is not None else ():
+            if not {".", ".."}.isdisjoint(path.split("/")):
+                message = f'no request matches "{path}": one with "." or ".." in its path is answered with 400 before'
+                place: Path_ = ("services", name, "routes", index, "match", "path")
+                yield message, place, 'set "runtime.dot_segments" to "pass" if that is meant'

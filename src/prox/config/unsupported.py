@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .invalid import InvalidError
 from .model import (
     Config,
     Match,
@@ -42,6 +43,7 @@ class _Row(NamedTuple):
     severity: Severity
     what: str
     acts: Callable[[Any], bool] = bool  # whether a value asks for anything
+    ever: bool = True  # whether a later version will do it
 
 
 def _more_than_one(value: int | None) -> bool:
@@ -76,6 +78,7 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "disable_compression": _Row(
             "note", "asking upstreams for compressed answers", lambda value: not value
         ),
+        "flush_interval": _Row("note", "answers are never held back", lambda value: value > 0, ever=False),
         "read_buffer_size": _Row("note", "sizes of buffers", _set),
         "write_buffer_size": _Row("note", "sizes of buffers", _set),
     },
@@ -88,6 +91,9 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
     },
     PassAction: {"type": _Row("error", "passing TLS connections on unopened")},
 }
+
+
+_TLS = _Row("error", "TLS to upstreams")
 
 
 def unbuilt(config: Config) -> list[Problem]:
@@ -107,30 +113,42 @@ def findings(config: Config) -> Iterator[Finding]:
         for key in model.model_fields_set & rows.keys():
             row = rows[key]
             if row.acts(getattr(model, key)):
-                yield _finding(row.severity, row.what, (*path, key))
+                yield _finding(row, (*path, key))
+        if isinstance(model, ProxyAction) and _is_tls(model):
+            yield _finding(_TLS, (*path, "upstream"))
         if isinstance(model, Route):
             yield from _tls_upstreams(model, path)
 
 
-def _finding(severity: Severity, what: str, path: Path_) -> Finding:
-    if severity == "error":
-        return Finding(severity, f"not available in this version: {what}", path)
-    return Finding(severity, f"has no effect in this version: {what}", path)
+def _finding(row: _Row, path: Path_) -> Finding:
+    if row.severity == "error":
+        return Finding(row.severity, f"not available in this version: {row.what}", path)
+    when = " in this version" if row.ever else ""
+    return Finding(row.severity, f"has no effect{when}: {row.what}", path)
+
+
+def _is_tls(action: ProxyAction) -> bool:
+    return "upstream" in action.model_fields_set and action.upstream.startswith(("https://", "wss://"))
 
 
 def _tls_upstreams(route: Route, path: Path_) -> Iterator[Finding]:
-    """https:// and wss:// upstreams, whether written out or made from targets and variables."""
+    """https:// and wss:// upstreams that are made from targets and variables."""
+    if "action" not in route.model_fields_set:
+        return
     action, at = route.action, (*path, "action")
     targets = route.balancer.targets if route.balancer is not None else ()
-    while isinstance(action, ProxyAction):
+    while isinstance(action, ProxyAction) and "upstream" in action.model_fields_set:
         at = ("actions", action.name) if action.name else at
         names = template_names(action.upstream)
         for index, target in enumerate(targets if TARGET in names else ("target:80",)):
-            upstream = parse_upstream(render(action.upstream, {**route.set, TARGET: target}))
+            try:
+                upstream = parse_upstream(render(action.upstream, {**route.set, TARGET: target}))
+            except InvalidError:  # reported already; this is a draft
+                continue
             if upstream.tls and "://" in target:
-                yield _finding("error", "TLS to upstreams", (*path, "balancer", "targets", index))
+                yield _finding(_TLS, (*path, "balancer", "targets", index))
             elif upstream.tls:
-                yield _finding("error", "TLS to upstreams", (*at, "upstream"))
+                yield _finding(_TLS, (*at, "upstream"))
         if action.fallback is None:
             return
         action, at = action.fallback, (*at, "fallback")

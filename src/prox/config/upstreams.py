@@ -69,7 +69,7 @@ def parse_upstream(text: str) -> Upstream:
         raise InvalidError(f'"{text}" has an unknown scheme "{scheme}"', f"schemes: {', '.join(SCHEMES)}")
     authority, slash, path = rest.partition("/")
     if not scheme and slash:
-        raise InvalidError(f'"{text}" has a path but no scheme', f'did you mean "http://{text}"?')
+        raise InvalidError(f'"{text}" has a path but no scheme', _as_url(text))
     if "@" in authority:
         raise InvalidError(
             "an upstream holds no user name or password", 'set the header "Authorization" instead'
@@ -92,6 +92,16 @@ def parse_upstream(text: str) -> Upstream:
     if _PREFIX.fullmatch(prefix) is None:
         raise InvalidError(f'the path of "{text}" holds characters that a URL can\'t', "percent-encode them")
     return Upstream(scheme in {"https", "wss"}, host, port, prefix)
+
+
+def _as_url(text: str) -> str:
+    """The suggestion of a URL, where one can be made."""
+    url = "http://" + re.split(r"[?#]", text, maxsplit=1)[0]
+    try:
+        parse_upstream(url)
+    except InvalidError:
+        return ""
+    return f'did you mean "{url}"?'
 
 
 def check_upstream(template: str) -> str:

@@ -47,11 +47,6 @@ class Match(Model):
     """Only requests with an absolute URL in the request line."""
 
     @property
-    def domain_labels(self) -> tuple[str, ...]:
-        """The labels of the domain pattern in lower case; empty without one."""
-        return split_domain(self.domain) if self.domain is not None else ()
-
-    @property
     def paths(self) -> tuple[str, ...]:
         """The alternatives of the path pattern; empty without one."""
         return split_paths(self.path) if self.path is not None else ()
