@@ -110,6 +110,7 @@ async def guarded(
     route: dict[str, Any] | None = None,
     service: dict[str, Any] | None = None,
     action: dict[str, Any] | None = None,
+    runtime: dict[str, Any] | None = None,
     **plugin: Any,
 ) -> AsyncIterator[Guarded]:
     notes = folder / "notes"
@@ -117,7 +118,7 @@ async def guarded(
         path = write_sdk_plugin(folder, source)
         settings = {"path": path, "env": {"NOTES": str(notes), **plugin.pop("env", {})}, **plugin}
         where = {"action": {"type": "proxy", "upstream": served.address, **(action or {})}, **(route or {})}
-        root = {"plugins": {"guard": settings}}
+        root = {"plugins": {"guard": settings}, "runtime": runtime or {}}
         async with serving(where, root=root, plugins=["guard"], **(service or {})) as prox:
             yield Guarded(prox, served, notes)
 
@@ -224,6 +225,32 @@ async def test_path_and_query_of_a_plugin(tmp_path: Path, prefix: str) -> None:
             for what, target in cases:
                 await it.request(get("/a%2Fb?c=d", do(**what)))
                 assert upstream.requests[-1].target == (prefix + target).encode()
+
+
+LEAVING = ["/../../etc", "..", "/a/./b", "/a/..", "\\..\\x"]
+
+
+async def test_a_path_that_would_leave_the_prefix_is_no_answer(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as it:
+        for path in LEAVING:
+            assert (await it.request(get("/", do(path=path)))).status == 503
+        assert not it.upstream.peers
+        assert (await it.request(get("/", do(path="/a..b/.c")))).status == 200
+        denied = await it.request(get("/", do(kind="deny", status=403)))
+        assert denied.status == 403
+
+
+async def test_a_path_that_would_leave_the_prefix_with_on_error_allow(tmp_path: Path) -> None:
+    async with guarded(tmp_path, on_error="allow") as it:
+        for path in LEAVING:
+            assert (await it.request(get("/as-it-came", do(path=path)))).status == 200
+        assert {request.target for request in it.upstream.requests} == {b"/as-it-came"}
+
+
+async def test_a_path_that_would_leave_the_prefix_where_dot_segments_pass(tmp_path: Path) -> None:
+    async with guarded(tmp_path, runtime={"dot_segments": "pass"}) as it:
+        assert (await it.request(get("/", do(path="/a/../b")))).status == 200
+        assert it.upstream.requests[-1].target == b"/a/../b"
 
 
 async def test_deny(tmp_path: Path) -> None:

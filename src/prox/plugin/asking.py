@@ -9,11 +9,13 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from prox.routing.paths import has_dot_segments
 from prox.wire import (
     FEATURE_HEADERS_MULTI,
     FEATURE_TRACE,
     HOOK_NAMES,
     HOOK_ON_REQUEST,
+    AuthorizeResult,
     ConnInfo,
     EncodeError,
     FrameTooLarge,
@@ -124,6 +126,8 @@ class Asking(Generic[P, R]):
                 frame = self._encoded(known, caller)
                 began = perf_counter()
                 result = await self.call(caller, frame, deadline)
+                if isinstance(result, AuthorizeResult) and result.path:
+                    check_path(result, step)
             finally:
                 era.leave()
         except CallError as error:
@@ -206,6 +210,18 @@ def frame_of(info: RequestInfo, route_id: str, caller: Caller) -> bytes:
         raise RequestNotEncodable(400, str(error)) from error
     except FrameTooLarge as error:
         raise RequestNotEncodable(431, str(error)) from error
+
+
+def check_path(result: AuthorizeResult, step: Step) -> None:
+    """Refuse an answer whose path would leave the upstream's prefix; that of a denial means nothing.
+
+    Raises:
+        CallError: the path has a segment `.` or `..`.
+    """
+    if step.dot_segments or result.drop or not (result.allow or result.fallback):
+        return
+    if has_dot_segments(result.path):
+        raise CallError(ErrorKind.UNDECODABLE, "the path that it sends upstream has . or .. segments")
 
 
 def _check_accepted(life: Life, key: Hashable) -> None:

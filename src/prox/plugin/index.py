@@ -33,6 +33,7 @@ from .asking import (
     HookRecord,
     Turn,
     Verdict,
+    check_path,
     conn_with_route,
     failed,
     frame_of,
@@ -181,6 +182,8 @@ class HookIndex:
                 frame = frame_of(info, route_id, caller)
                 began = perf_counter()
                 result = await caller.ask_request(frame, limit)
+                if result.path:
+                    check_path(result, step)
             except CallError as error:
                 failed(turn, HOOK_ON_REQUEST, route_id, step.on_error.request, error, record)
                 return _ALLOWED

@@ -127,11 +127,14 @@ class RouteInfo:
         balancer: takes the pushed targets; None for a route without a balancer.
         key: what the route is, whatever its index: pushed targets stay with it over a reload. The route's id
             when None.
+        dot_segments: whether a path that a plugin sends upstream may have segments `.` or `..`; else such an answer is of
+            the wrong shape.
     """
 
     action: str = ""
     balancer: BalancerSink | None = None
     key: Hashable = None
+    dot_segments: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ class Route:
     key: Hashable
     action: str
     balancer: BalancerSink | None
+    dot_segments: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Step:
         on_error: the strictest of its bindings.
         timeout: the shortest of its bindings' own limits.
         foreign: normalised request headers that it can't set, because they are other plugins' own.
+        dot_segments: whether it may rewrite the path to one with segments `.` or `..`.
     """
 
     plugin: PluginSpec
@@ -41,6 +43,7 @@ class Step:
     on_error: OnError
     timeout: float | None
     foreign: frozenset[str]
+    dot_segments: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Plan:
         if balancer is None:
             balancer = next((binding.balancer for binding in bound if binding.balancer is not None), None)
         key = route_id if info.key is None else info.key
-        route = Route(route_id, key, info.action, balancer)
+        route = Route(route_id, key, info.action, balancer, info.dot_segments)
         self.routes[route_id] = route
         self.by_key.setdefault(key, []).append(route)
         if info.action:
@@ -121,7 +124,14 @@ class Plan:
         timeout = min(binding.timeout for binding in bound)
         for stage in sorted({binding.stage for binding in bound}):
             steps = tuple(
-                Step(plugin, route.key, policies[plugin], timeouts[plugin], everybodys - own[plugin])
+                Step(
+                    plugin=plugin,
+                    key=route.key,
+                    on_error=policies[plugin],
+                    timeout=timeouts[plugin],
+                    foreign=everybodys - own[plugin],
+                    dot_segments=route.dot_segments,
+                )
                 for plugin, first in stage_of.items()
                 if first == stage
             )

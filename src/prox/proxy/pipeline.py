@@ -16,13 +16,13 @@ from typing import Final
 
 from prox.http.codec.errors import BadMessageError
 from prox.http.codec.fields import Headers
-from prox.http.codec.target import has_dot_segments
 from prox.http.errors import UpstreamError
 from prox.http.exchange import Client, Exchange
 from prox.observe.access import AccessLog, AccessRecord
 from prox.observe.counters import Counters
 from prox.plugin import HookError, HookIndex, HookRecord, RequestNotEncodable
 from prox.routing import Table
+from prox.routing.paths import has_dot_segments
 from prox.wire import (
     FEATURE_TRACE,
     HOOK_ON_DISCONNECT,
@@ -116,6 +116,9 @@ class Pipeline:
         routed = Routed(exchange, route, match)
         self._running += 1
         try:
+            if route.max_body_bytes and not _fits(exchange, route.max_body_bytes):
+                exchange.refuse(413, "request body too large", reason="body_size")
+                return
             if route.balancer is not None:
                 routed.target = route.balancer.pick(match.key, exchange.started)
             if route.guarded and not self._hooks.hooks_of(route.id).isdisjoint(_OF_EXCHANGES):
@@ -358,6 +361,11 @@ _OF_EXCHANGES: Final = _SHOWN | {HOOK_ON_DISCONNECT}
 
 _ALLOWED: Final = "allowed"
 _FALLBACK: Final = "fallback"
+
+
+def _fits(exchange: Exchange, most: int) -> bool:
+    """Whether a body may be as large as a route allows; what comes later is held to it."""
+    return exchange.body is None or exchange.body.limit(most)
 
 
 def _user_agent(headers: Headers) -> str:

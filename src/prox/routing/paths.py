@@ -10,9 +10,17 @@ of thousands of slashes costs no more than a short one.
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, Protocol, TypeVar
+import re
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from prox.config.patterns import split_paths
+
+_DOT_SEGMENT: Final = re.compile(r"(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
+
+
+def has_dot_segments(path: str) -> bool:
+    r"""Whether a decoded path holds a segment `.` or `..`, with `\` read as a separator too as some servers do."""
+    return "." in path and _DOT_SEGMENT.search(path) is not None
 
 
 class Ranked(Protocol):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prox.http.codec.errors import BadMessageError
-from prox.http.codec.target import decode_path, encode_path, has_dot_segments, parse_target, split_host
+from prox.http.codec.target import decode_path, encode_path, parse_target, split_host
 
 
 @pytest.mark.parametrize(
@@ -78,18 +78,6 @@ def test_targets_that_are_refused(method: str, target: bytes) -> None:
     with pytest.raises(BadMessageError) as caught:
         parse_target(method, target)
     assert caught.value.status == 400
-
-
-@pytest.mark.parametrize(
-    "path", ["/.", "/..", "/a/..", "/a/./b", "/a/../b", "..", "/a\\..\\b", "/..\\", "\\..", "/a/.\\b"]
-)
-def test_dot_segments(path: str) -> None:
-    assert has_dot_segments(path)
-
-
-@pytest.mark.parametrize("path", ["/", "/a.b", "/.a", "/a.", "/...", "/a..b", "/..a/b", "/a../b", "*", ""])
-def test_dots_that_are_none(path: str) -> None:
-    assert not has_dot_segments(path)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))

@@ -14,7 +14,6 @@ from .errors import BadMessageError
 _HOST: Final = rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+;=-]*)"
 HOST_PATTERN: Final = re.compile(_HOST + rb"(?::[0-9]{0,5})?")
 _ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)")
-_DOT_SEGMENT: Final = re.compile(r"(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
 
 
 class Target:
@@ -104,11 +103,6 @@ def decode_path(path: bytes) -> str:
         return path.decode()
     except UnicodeDecodeError:
         return path.decode("latin-1")
-
-
-def has_dot_segments(path: str) -> bool:
-    r"""Whether a decoded path holds a segment `.` or `..`, with `\` read as a separator too as some servers do."""
-    return "." in path and _DOT_SEGMENT.search(path) is not None
 
 
 def encode_path(path: str) -> bytes:
