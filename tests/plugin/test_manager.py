@@ -69,7 +69,7 @@ async def test_every_hook_of_two_plugins(tmp_path: Path, caplog: pytest.LogCaptu
 
         end = DisconnectInfo(route_id="web:0", remote_addr="a", bytes_received=5, bytes_sent=0, duration_ms=1)
         manager.on_disconnect("web:0", end)
-        await until(lambda: caplog.text.count("end rx=5 r=web:0") == 2)
+        await until(lambda: sum("rx=5 r=web:0" in line for line in caplog.text.splitlines()) == 2)
 
         first, second = (state.figures for state in manager.states())
         assert first["on_request"].verdicts == {"allow": 1, "deny": 1, "drop": 1, "fallback": 1}

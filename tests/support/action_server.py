@@ -58,7 +58,7 @@ class ActionServer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._entry.connect, "127.0.0.1", 0)
+        self._server = await loop.create_server(self._connect, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -68,6 +68,11 @@ class ActionServer:
         self._server.close()
         self._entry.abort()
         await self._server.wait_closed()
+
+    def _connect(self) -> asyncio.Protocol:
+        protocol = self._entry.connect()
+        assert protocol is not None
+        return protocol
 
     async def handle(self, exchange: Exchange) -> None:
         """See prox.http.entry.Handler."""

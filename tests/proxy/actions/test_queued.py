@@ -124,7 +124,11 @@ async def test_without_a_queue_nobody_waits() -> None:
 async def test_who_waits_too_long_gets_503_or_the_fallback() -> None:
     for fallback, expected in ((None, 503), (SORRY, 299)):
         gate = Gate()
-        keys: dict[str, Any] = {"max_queue": 5, "queue_timeout": "50ms", **({"fallback": fallback} if fallback else {})}
+        keys: dict[str, Any] = {
+            "max_queue": 5,
+            "queue_timeout": "50ms",
+            **({"fallback": fallback} if fallback else {}),
+        }
         async with (
             Upstream(gate.script) as upstream,
             serving(limited(upstream.address, **keys)) as prox,
