@@ -74,11 +74,6 @@ class ActionServer:
         assert protocol is not None
         return protocol
 
-    def _connect(self) -> asyncio.Protocol:
-        protocol = self._entry.connect()
-        assert protocol is not None
-        return protocol
-
     async def handle(self, exchange: Exchange) -> None:
         """See prox.http.entry.Handler."""
         self.exchanges.append(exchange)
