@@ -6,6 +6,8 @@ prox.
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 from support.strict_parser import Answer, FaultError, Fields, Message, Reading
 from support.wires import Asked, Reply, Transport, Wires, running
 
@@ -212,6 +214,11 @@ def _without_100(statuses: list[int]) -> list[int]:
     return [status for status in statuses if status != 100]
 
 
+def _has_dot_segments(target: bytes) -> bool:
+    path = unquote_to_bytes(target.partition(b"?")[0]).replace(b"\\", b"/")
+    return not {b".", b".."}.isdisjoint(path.split(b"/"))
+
+
 def _is_same_request(sent: Message, got: Message) -> bool:
     target = sent.target
     if b"://" in target[:8]:
@@ -227,6 +234,7 @@ def _is_same_request(sent: Message, got: Message) -> bool:
         return False
     for name, _ in got.fields:
         assert b"_" not in name or _folded(name) not in _NEVER_UNDERSCORED, f"{name!r} went upstream"
+    assert not _has_dot_segments(got.target), f"{got.target!r} went upstream"
     forwarded = _end_to_end(got.fields, _SET_BY_PROX)
     return forwarded == _end_to_end(sent.fields, _gone(sent) | _SET_BY_PROX)
 

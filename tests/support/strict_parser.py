@@ -17,7 +17,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _FIELD = re.compile(rb"(" + _TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*)")
-_TAB_BEHIND_LENGTH = re.compile(rb"(?i:content-length):[^\t]*[0-9] *\t[ \t]*")
+_TAB_IN_FRAMING = re.compile(rb"(?i:content-length|transfer-encoding):.*\t.*")
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _CHUNK = re.compile(rb"([0-9A-Fa-f]+)((?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*)")
 _NUMBER = re.compile(rb"[0-9]+")
@@ -199,8 +199,8 @@ class Reader:
         self._check_target(message)
         self._check_host(message)
         length = self._length(message, minor=match[3])
-        if any(_TAB_BEHIND_LENGTH.fullmatch(line) for line in lines):
-            message.unusual = "a tab behind a length, which is legal and no peer sends"
+        if any(_TAB_IN_FRAMING.fullmatch(line) for line in lines):
+            message.unusual = "a tab beside a framing value, which is legal and no peer sends"
         self._look(message, length, sum(map(len, lines)))
         try:
             if length == -1:
@@ -232,8 +232,8 @@ class Reader:
             raise FaultError(f"status line {lines[0]!r}")
         message = Message((match[1], match[2], match[3] or b""), self._fields(lines[1:]))
         length = self._length(message, minor=match[1])
-        if any(_TAB_BEHIND_LENGTH.fullmatch(line) for line in lines):
-            message.unusual = "a tab behind a length, which is legal and no peer sends"
+        if any(_TAB_IN_FRAMING.fullmatch(line) for line in lines):
+            message.unusual = "a tab beside a framing value, which is legal and no peer sends"
         if self._canonical and (match[1] != b"1" or match[3] is None):
             raise FaultError(f"status line {lines[0]!r}")
         bodiless = method == b"HEAD" or message.status < 200 or message.status in {204, 304}

@@ -238,8 +238,12 @@ def _request_line(line: bytes) -> tuple[str, bytes, int]:
         raise BadMessageError("HTTP version not supported", 505, "version")
     else:
         raise BadMessageError("malformed HTTP version")
-    if b"#" in target:  # all else that a target may not hold is refused by httptools
+    # All else that a target may not hold is refused by httptools; to it, `GET /` with a bare LF is a whole line of HTTP/0.9,
+    # and `a:b HTTP/1.1` behind it a field.
+    if b"#" in target:
         raise BadMessageError("a fragment in the request target")
+    if b"\n" in target:
+        raise BadMessageError("bare LF in the head")
     name = METHODS.get(method)
     if name is None:
         if not fields.is_token(method):
