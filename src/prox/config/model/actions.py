@@ -188,8 +188,8 @@ class StaticAction(_Action):
     """Answer with a fixed status, headers and body."""
 
     type: Literal["static"]
-    status: Annotated[int, Field(strict=True, ge=200, le=599)] = 200
-    """Status of the answer; an interim one (1xx) is none by itself."""
+    status: Annotated[int, Field(strict=True, ge=100, le=599)] = 200
+    """Status of the answer; one below 200 is an announcement, and 200 follows."""
     headers: Headers = Field(default_factory=dict)
     """Headers of the answer."""
     body_ref: Annotated[Resource, _Slot("resource")] | None = None
