@@ -12,7 +12,6 @@ from typing import cast
 
 from prox.app import accepting
 from prox.app.accepting import BATCH, Acceptor
-from prox.http import descriptors
 from support.client import Client, get
 from support.prox_process import ProxProcess
 from support.servers import serving
@@ -24,13 +23,6 @@ CONFIG = """{
     web: { listen: "127.0.0.1:0", routes: [{ access_log: "%s", action: { type: "static", body_ref: { text: "%s" } } }] },
   },
 }"""
-
-
-def test_what_is_kept_back() -> None:
-    for limit in (16, 64, 256, 1024, 1 << 20):
-        kept = descriptors.of_limit(limit)
-        assert 0 < kept.accept < kept.connect < kept.limit == limit
-        assert kept.limit - kept.connect == kept.connect - kept.accept <= 64
 
 
 async def test_the_options_of_a_connection() -> None:

@@ -45,6 +45,7 @@ class Actions:
             response_header_timeout=tuning.response_header_timeout,
             idle_timeout=tuning.idle_timeout,
             keep_alive=tuning.keep_alive,
+            max_header_bytes=tuning.max_response_header_bytes,
             max_idle=tuning.max_idle_conns_per_host,
             max_idle_in_all=tuning.max_idle_conns,
         )

@@ -35,9 +35,19 @@ RouteKey: TypeAlias = tuple[str, str, str, int]
 
 @dataclass
 class BuiltService:
-    """A service, ready for a Pipeline as soon as there is a hook index."""
+    """A service, ready for a Pipeline as soon as there is a hook index.
+
+    Attributes:
+        config: the service.
+        tuning: its `config`; what holds for its connections before a route is known.
+        table: its routes.
+        counters: its figures.
+        caps: its connections.
+        unrouted_log: for what no route takes.
+    """
 
     config: model.Service
+    tuning: model.Tuning
     table: Table[Route]
     counters: Counters
     caps: ConnectionCaps
@@ -132,6 +142,7 @@ class Builder:
                 actions.is_trusted,
             )
         )
+        ceiling = _body_ceiling(config)
         routes = []
         for index, route in enumerate(config.routes):
             key = _route_key(name, route, built)
@@ -150,12 +161,18 @@ class Builder:
                 access_log=self._log(
                     built, route.access_log, route.action.access_log, built.config.logging.access_log
                 ),
+                max_body_bytes=_body_limit(route, tuning, ceiling),
             )
             built.routes[made.id] = RouteInfo(action=route.action.name, balancer=balancer, key=key)
             routes.append((route.match, made))
         built.files |= actions.files
         built.services[name] = BuiltService(
-            config, routing.compile(routes), counters, caps, self._log(built, built.config.logging.access_log)
+            config,
+            tuning.model_copy(update={"max_body_bytes": ceiling}),
+            routing.compile(routes),
+            counters,
+            caps,
+            self._log(built, built.config.logging.access_log),
         )
 
     def _log(self, built: Built, *paths: str | None) -> AccessLog | None:
@@ -228,6 +245,19 @@ def _queue(key: ActionKey, action: model.ProxyAction, built: Built, before: Buil
         partial(queue.configure, action.max_connections, action.max_queue, action.queue_timeout)
     )
     return queue
+
+
+def _body_ceiling(service: model.Service) -> int:
+    """The largest body that any route of a service takes, 0 for any size: what is larger need not wait for a route."""
+    own = [route.max_body_bytes for route in service.routes if route.max_body_bytes is not None]
+    sizes = [service.config.max_body_bytes, *own]
+    return 0 if 0 in sizes else max(sizes)
+
+
+def _body_limit(route: model.Route, tuning: model.Tuning, ceiling: int) -> int:
+    """What a route has to look at by itself, since its connections let more pass."""
+    limit = tuning.max_body_bytes if route.max_body_bytes is None else route.max_body_bytes
+    return 0 if limit == ceiling else limit
 
 
 def _own_headers(bound: list[Binding]) -> frozenset[bytes]:

@@ -17,6 +17,7 @@ from prox.app.application import Application
 from prox.app.errors import StartError
 from prox.app.loading import load_served
 from prox.config import ConfigError, Loaded, model
+from prox.http.descriptors import raise_limit
 from prox.observe.logs import LogOutput, choose_level, setup
 from prox.tasks import spawn
 
@@ -30,6 +31,7 @@ _log = logging.getLogger("prox.serve")
 def run(path: Path, log_level: str | None, *, watch: bool) -> int:
     """Serve until a signal ends it; returns the exit status."""
     began = time.time_ns()
+    raise_limit()
     try:
         loaded = load_served(path)
         # At once: a link that is replaced while plugins start must differ from what was read.

@@ -21,6 +21,7 @@ class RequestBody:
         received: bytes of the body that have come so far.
         ended: the whole body has come.
         error: why it broke off, None while it did not.
+        most: bytes that it may have, in place of what holds for the connection; see `limit`.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class RequestBody:
         "ended",
         "error",
         "length",
+        "most",
         "received",
     )
 
@@ -49,6 +51,7 @@ class RequestBody:
         self._waiter: Completion | None = None
         self.length = length
         self.received = 0
+        self.most = 0
         self.ended = False
         self.error: Exception | None = None
 
@@ -84,6 +87,13 @@ class RequestBody:
         self._notify()
 
     # The exchange's side.
+
+    def limit(self, most: int) -> bool:
+        """Let it have so many bytes, and break it off with 413 where more come; False where they are too many already."""
+        fits = self.length <= most and self.received <= most
+        if fits:
+            self.most = most
+        return fits
 
     async def peek(self, limit: int) -> bytes:
         """The body's first bytes: `limit` of them, or all where there are fewer; nothing is taken away.

@@ -30,6 +30,7 @@ class OriginSettings:
         response_header_timeout: from the end of the request to the answer's head.
         idle_timeout: how long an unused connection is kept.
         keep_alive: TCP keep-alive probes after this silence.
+        max_header_bytes: of an answer's head.
         max_idle: unused connections kept for one address.
         max_idle_in_all: unused connections kept for all of them.
     """
@@ -38,6 +39,7 @@ class OriginSettings:
     response_header_timeout: float | None = 30.0
     idle_timeout: float | None = 120.0
     keep_alive: float | None = 30.0
+    max_header_bytes: int = 256 * 1024
     max_idle: int = 4096
     max_idle_in_all: int = 4096
 

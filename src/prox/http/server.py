@@ -113,6 +113,7 @@ class ServerConnection:
                 data, self._buffer = self._buffer, b""
                 self._receive_head(data)
             elif self._is_far_ahead():
+                self._entry.counters.ended("max_pipelined")
                 self.stop_reading()
 
     def eof_received(self) -> None:
@@ -223,8 +224,11 @@ class ServerConnection:
             raise BadMessageError("request target too long", 414, "target_size")
         self._in_head = False
         self._served += 1
-        if request.close or entry.closing or 0 < limits.max_requests_per_connection <= self._served:
+        if request.close or entry.closing:
             self._close = True
+        elif 0 < limits.max_requests_per_connection <= self._served:
+            self._close = True
+            entry.counters.ended("max_requests_per_connection")
         started = monotonic()  # the loop's clock, but that one stands still within a turn
         target = parse_target(request.method, request.request_target)
         authority = request.host_header or b""
@@ -485,5 +489,6 @@ class ServerConnection:
             self._refuse(BadMessageError("the head came too slowly", 408, "deadline_head"), self._buffer)
             return self._deadline
         else:
+            self._entry.counters.ended("idle_timeout")
             transport.close()
         return NEVER

@@ -65,6 +65,7 @@ class Upload:
         Raises:
             BadMessageError: the framing is broken, or the body too large.
         """
+        most = self.body.most or most
         piece = self._decoder.feed(data)
         if most and self.body.received + len(piece) > most:
             raise BadMessageError("request body too large", 413, "body_size")

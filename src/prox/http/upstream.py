@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .pool import Origin
 
 WRITE_BUFFER: Final = 256 * 1024
-_MAX_HEAD: Final = 256 * 1024
 _MAX_INTERIM: Final = 32
 _JOIN_LIMIT: Final = 16 * 1024
 _END: Final = b"\r\n\r\n"
@@ -69,6 +68,7 @@ class UpstreamConnection:
         "_keep",
         "_loop",
         "_method",
+        "_most_head",
         "_origin",
         "_patient",
         "_paused",
@@ -92,6 +92,7 @@ class UpstreamConnection:
         self._idle = origin.idle
         self._head_timeout = origin.settings.response_header_timeout
         self._idle_timeout = origin.settings.idle_timeout
+        self._most_head = origin.settings.max_header_bytes
         self._loop = asyncio.get_running_loop()
         self._watch: Watch | None = None
         self._deadline = NEVER
@@ -270,7 +271,7 @@ class UpstreamConnection:
             else:
                 self._receive_body(data)
         except BadMessageError as error:
-            self._over(UpstreamError("malformed", str(error)))
+            self._over(UpstreamError(error.reason, str(error)))
 
     def eof_received(self) -> None:
         """See asyncio.Protocol: the transport closes, `connection_lost` says the rest."""
@@ -296,8 +297,8 @@ class UpstreamConnection:
         while True:
             end = data.find(_END)
             if end < 0:
-                if len(data) > _MAX_HEAD:
-                    raise BadMessageError("the answer's head is too large")
+                if len(data) > self._most_head:
+                    raise _too_large()
                 if data[:5] != b"HTTP/"[: len(data)]:
                     raise BadMessageError("the answer is not HTTP/1.1")
                 if data.count(b"\n") != data.count(b"\r\n"):
@@ -305,6 +306,8 @@ class UpstreamConnection:
                 self._buffer = data
                 return
             size = end + 4
+            if size > self._most_head:
+                raise _too_large()
             head = _parser.parse(data if size == len(data) else data[:size], self._method)
             self._buffer = b""
             rest = data[size:]
@@ -452,3 +455,7 @@ class UpstreamConnection:
             else:
                 self._over(UpstreamError("upstream_timeout", "no byte taken within response_header_timeout"))
         return self._deadline
+
+
+def _too_large() -> BadMessageError:
+    return BadMessageError("the answer's head is larger than max_response_header_bytes", 502, "header_size")

@@ -40,6 +40,7 @@ class Route:
         guarded: whether any plugin is bound to it.
         own_headers: folded names that only plugins may set.
         access_log: None where it is off.
+        max_body_bytes: of a request's body; 0 where what holds for the whole service is enough.
         stages: the action and its fallbacks, counted.
     """
 
@@ -50,6 +51,7 @@ class Route:
         "guarded",
         "id",
         "index",
+        "max_body_bytes",
         "own_headers",
         "service",
         "stages",
@@ -67,6 +69,7 @@ class Route:
         guarded: bool = False,
         own_headers: frozenset[bytes] = frozenset(),
         access_log: AccessLog | None = None,
+        max_body_bytes: int = 0,
     ) -> None:
         self.id = f"{service}:{index}"
         self.service = service
@@ -77,6 +80,7 @@ class Route:
         self.guarded = guarded
         self.own_headers = own_headers
         self.access_log = access_log
+        self.max_body_bytes = max_body_bytes
         self.stages = 1
         following = action.fallback
         while following is not None:

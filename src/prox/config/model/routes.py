@@ -11,7 +11,7 @@ from prox.config.patterns import check_method, split_domain, split_paths
 from prox.config.upstreams import check_name
 
 from .actions import Action, ActionSlot
-from .base import Flag, LogFile, Megabits, Model, Timeout
+from .base import Count, Flag, LogFile, Megabits, Model, Timeout
 from .fitting import misfits
 from .plugins import PluginRefs
 
@@ -116,6 +116,8 @@ class Route(Model):
     """Variables for the upstream's template; plugins see them too."""
     access_log: LogFile | None = None
     """Its own access log, or "off"; beats the action's."""
+    max_body_bytes: Count | None = None
+    """Size of a request body, in place of the service's, larger or smaller; 0: no limit."""
     action: ActionSlot
     """What it does: an action or its name."""
 

@@ -87,10 +87,12 @@ class Tuning(Model):
     """Size of a request's head; more is answered with 431."""
     max_header_count: Positive = 100
     """Number of header lines; more is answered with 431."""
+    max_response_header_bytes: Positive = 256 * 1024
+    """Size of the head of an upstream's answer; more is answered with 502."""
     max_target_bytes: Positive = 16 * 1024
     """Length of the request target; more is answered with 414."""
     max_body_bytes: Count = 0
-    """Size of a request body; more is answered with 413; 0: no limit."""
+    """Size of a request body, where the route says no other; more is answered with 413; 0: no limit."""
     via: ViaName | None = None
     """Name by which prox makes itself known in `Via`, on requests to upstreams and on their answers; off without."""
     tls_min_version: Literal["1.2", "1.3"] = "1.2"
