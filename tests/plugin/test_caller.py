@@ -242,12 +242,19 @@ async def test_deadlines_that_get_shorter_are_kept(tmp_path: Path) -> None:
             await asyncio.wait_for(caller.call_request(request(), soon(0.05)), 2)
 
 
-async def test_more_than_was_asked_for_closes_the_connection(tmp_path: Path) -> None:
-    deny = encode_result(AuthorizeResult(allow=False))
-    async with plugin(tmp_path, answering(ALLOW + deny)) as caller:
-        assert (await caller.call_request(request(), soon())).allow
-        assert caller.connections == 0
-        assert (await caller.call_request(request(), soon())).allow
+@pytest.mark.parametrize(
+    "surplus",
+    [encode_result(AuthorizeResult(allow=False)), b"\0", b"\xff\xff\xff\xff"],
+    ids=["frame", "part", "huge"],
+)
+async def test_more_than_was_asked_for_is_no_answer(tmp_path: Path, surplus: bytes) -> None:
+    async with plugin(tmp_path, answering(ALLOW + surplus)) as caller:
+        for _ in range(2):
+            with pytest.raises(CallError, match="more bytes follow the answer") as failure:
+                await caller.call_request(request(), soon())
+            assert failure.value.kind == "undecodable"
+            assert caller.connections == 0
+            assert caller.failures == 0
 
 
 async def test_bytes_that_nobody_asked_for_close_the_connection(tmp_path: Path) -> None:

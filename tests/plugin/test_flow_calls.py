@@ -109,12 +109,14 @@ async def test_a_cancelled_call_closes_its_connection(tmp_path: Path) -> None:
     server.close()
 
 
-async def test_surplus_bytes_behind_an_answer_close_the_connection(tmp_path: Path) -> None:
+async def test_surplus_bytes_behind_an_answer_make_it_none(tmp_path: Path) -> None:
     caller, server = await run(tmp_path, [ALLOW + ALLOW, ALLOW])
     seen: list[tuple[bool, int]] = []
 
     async def calls() -> None:
-        seen.append(((await ask(caller)).allow, caller.connections))
+        with pytest.raises(CallError, match="more bytes follow") as failure:
+            await ask(caller)
+        seen.append((failure.value.kind == "undecodable", caller.connections))
         seen.append(((await ask(caller)).allow, caller.connections))
 
     _, ended = await in_flow(calls())

@@ -5,11 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import textwrap
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from prox.plugin import Binding, HookError, HookRecord, Manager, MatchInfo, PluginSpec, RequestNotEncodable
+from prox.plugin import (
+    Binding,
+    HookError,
+    HookRecord,
+    Manager,
+    MatchInfo,
+    PluginSpec,
+    RequestNotEncodable,
+    RouteInfo,
+)
 from prox.wire import ConnInfo, DisconnectInfo, UpstreamResponseInfo
 from support.plugin_host import ALLOW, QUICK, managed, open_files, request, spec, until
 
@@ -29,6 +40,43 @@ VERDICTS = """
         push("log", level="info", message="end", args=["rx", call["rx"], "r", call["r"]])
     run(handle, "on_request", "on_response", "on_connect", "on_disconnect")
 """
+
+
+Ask = Callable[[Manager, Any], Awaitable[Any]]
+HOOKS_ASKED: list[Ask] = [
+    lambda manager, route_id: manager.on_request(route_id, request()),
+    lambda manager, route_id: manager.on_response(
+        route_id, request(), UpstreamResponseInfo(status=200, headers={})
+    ),
+    lambda manager, route_id: manager.on_connect(
+        route_id, ConnInfo(route_id="web:0", domain="", remote_addr="")
+    ),
+]
+
+
+@pytest.mark.parametrize("ask", HOOKS_ASKED)
+async def test_a_route_that_is_not_known_is_no_open_door(tmp_path: Path, ask: Ask) -> None:
+    routes = {"web:1": RouteInfo(), **{f"web:{n}": RouteInfo() for n in range(20, 40)}}
+    async with managed(Binding(route_id="web:0", plugin=spec(tmp_path)), routes=routes) as manager:
+        await ask(manager, "web:1")  # known, without plugins
+        for unknown in ("web:2", "", "Web:0", "web:1 "):
+            with pytest.raises(LookupError, match=r"there are: web:0, web:1, web:20, .*, …$"):
+                await ask(manager, unknown)
+            assert not manager.has_hook(unknown, "on_request")
+            manager.on_disconnect(
+                unknown,
+                DisconnectInfo(
+                    route_id=unknown, remote_addr="", bytes_received=0, bytes_sent=0, duration_ms=0
+                ),
+            )
+        for no_id in (None, 5):
+            with pytest.raises(TypeError):
+                await ask(manager, no_id)
+            with pytest.raises(TypeError):
+                manager.has_hook(no_id, "on_request")  # type: ignore[arg-type] # that is what is tried
+        await manager.reconfigure([], {})
+        with pytest.raises(LookupError, match="there are: none"):
+            await ask(manager, "web:0")
 
 
 async def test_a_request_passes_a_plugin(tmp_path: Path) -> None:
@@ -86,7 +134,8 @@ async def test_every_hook_of_two_plugins(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 async def test_a_route_without_plugins_allows_all(tmp_path: Path) -> None:
-    async with managed(Binding(route_id="web:0", plugin=spec(tmp_path))) as manager:
+    routes = {"web:1": RouteInfo()}
+    async with managed(Binding(route_id="web:0", plugin=spec(tmp_path)), routes=routes) as manager:
         assert not manager.has_hook("web:1", "on_request")
         assert not manager.has_hook("web:0", "on_response")
         assert (await manager.on_request("web:1", request("web:1"))).allow

@@ -48,7 +48,7 @@ async def test_what_the_go_sdk_says_and_answers(tmp_path: Path, caplog: pytest.L
         "web:1": RouteInfo(action="x", balancer=other),
     }
     async with managed(Binding(route_id="web:0", plugin=plugin), routes=routes) as manager:
-        await until(lambda: "configured route=web:0 n=3 ok=true" in caplog.text)
+        await until(lambda: "configured plugin=plugin route=web:0 n=3 ok=true" in caplog.text)
         assert manager.states()[0].hooks == ("on_connect", "on_request", "on_response")
         assert balancer.history == [
             ["127.0.0.1:9001", "127.0.0.1:9002"],

@@ -278,6 +278,56 @@ def test_a_response_status_out_of_range_is_refused(status: Any) -> None:
         decode_result(HookType.ON_RESPONSE, pack({"s": status}))
 
 
+def pairs(*pairs: tuple[Any, Any], head: bytes = b"") -> bytes:
+    """A map that is written pair by pair, so that a key may stand there twice."""
+    encode = msgspec.msgpack.encode
+    return (head or bytes([0x80 | len(pairs)])) + b"".join(
+        encode(key) + encode(value) for key, value in pairs
+    )
+
+
+NO, YES = ("ok", False), ("ok", True)
+TWICE = {
+    "a denial, then an allowance": pairs(NO, YES),
+    "an allowance, then a denial": pairs(YES, NO),
+    "the same": pairs(YES, YES),
+    "apart": pairs(NO, ("h", {"X-Token": "ok"}), ("x", [1, {"ok": 1}]), YES),
+    "another key": pairs(YES, ("h", {"A": "b"}), ("h", {})),
+    "an unknown key": pairs(YES, ("x", 1), ("x", 2)),
+    "another width of the text": b"\x82\xa2ok\xc2\xd9\x02ok\xc3",
+    "map 16": pairs(NO, YES, head=b"\xde\0\2"),
+    "map 32": pairs(NO, YES, head=b"\xdf\0\0\0\2"),
+    "beside what the second reading is for": pairs(NO, ("h", None), YES),
+    "beside an odd key": pairs(NO, ("x", {(1, 2): 3}), YES),
+    "beside text that is no text": b"\x83\xa2ok\xc2\xa1x\xa1\xff\xa2ok\xc3",
+}
+
+
+@pytest.mark.parametrize("body", TWICE.values(), ids=TWICE)
+def test_a_key_that_stands_there_twice_is_refused(body: bytes) -> None:
+    for hook in (HookType.ON_REQUEST, HookType.ON_CONNECT, HookType.ON_RESPONSE):
+        with pytest.raises(DecodeError):
+            decode_result(hook, body)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (pairs(YES, ("h", {"ok": "ok", "h": "h"})), {"ok": "ok", "h": "h"}),
+        (pairs(("h", {"A": "b"}), YES), {"A": "b"}),
+        (pairs(("x", "ok"), ("y", {"ok": True}), YES), {}),
+        (pairs(YES, *((f"k{n}", {"x": b"ok"}) for n in range(14))), {}),
+        (pairs(YES, *((f"k{n}", n) for n in range(299)), head=b"\xde\1\x2c"), {}),
+        (pairs(YES, ("h", {"A": "b"}), head=b"\xdf\0\0\0\2"), {"A": "b"}),
+        (b"\x82\xa2ok\xc3\xa1x\xa1\xff", {}),
+    ],
+)
+def test_keys_that_only_look_alike_are_fine(body: bytes, headers: dict[str, str]) -> None:
+    result = decode_result(HookType.ON_REQUEST, body)
+    assert isinstance(result, AuthorizeResult)
+    assert (result.allow, result.headers) == (True, headers)
+
+
 def test_on_disconnect_has_no_answer() -> None:
     with pytest.raises(DecodeError, match="no answer"):
         decode_result(HookType.ON_DISCONNECT, pack({"ok": True}))

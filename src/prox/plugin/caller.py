@@ -45,7 +45,7 @@ _IDLE = 60.0
 """Seconds after which a connection without a call is closed; one stays."""
 
 
-_SIGNS_OF_LIFE: Final = frozenset({ErrorKind.TOO_LARGE, ErrorKind.CLOSED})
+_SIGNS_OF_LIFE: Final = frozenset({ErrorKind.TOO_LARGE, ErrorKind.CLOSED, ErrorKind.UNDECODABLE})
 """Failures that a process must do something for, as one does whose handler raises: it is not mute."""
 
 

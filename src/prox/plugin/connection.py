@@ -172,10 +172,11 @@ class Connection:
         if call is None or (isinstance(call, asyncio.Future) and call.done()):
             self.abort()
             return
-        if surplus:
-            self.abort()  # more than was asked for: what follows could be taken for the next call's answer
-        else:
-            self._pool.released(self)
+        if surplus:  # which of them is meant for the answer can't be known
+            self._call = call
+            self._fail(ErrorKind.UNDECODABLE, "more bytes follow the answer's frame")
+            return
+        self._pool.released(self)
         if isinstance(call, Completion):
             self._answer = answer
             call.set()

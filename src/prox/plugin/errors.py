@@ -23,7 +23,7 @@ class ErrorKind(StrEnum):
     TOO_LARGE = "too_large"
     """A frame above the limit."""
     UNDECODABLE = "undecodable"
-    """The answer is no msgpack, or of the wrong shape."""
+    """The answer is no msgpack, of the wrong shape, or more than one frame."""
 
 
 class PluginError(Exception):

@@ -2,6 +2,7 @@
 
 A request that began under an index ends under it. An index never changes; what its plugins serve may, when they say
 `ready`, so `has_hook` is always a look at them.
+A route that the configuration does not know is an error and no allowance: a mistyped id must not open a door.
 A hook is asked of each plugin in turn; a plugin in error never counts as one that allowed, unless its policy says so.
 """
 
@@ -53,6 +54,8 @@ _ALLOWED: Final = AuthorizeResult(allow=True)
 _UNCHANGED: Final = ResponseModResult()
 _CONNECTED: Final = ConnResult(allow=True)
 _NOTHING: Final[frozenset[bytes]] = frozenset()
+_NAMED: Final = 10
+"""Routes that an error names."""
 _NO_FEATURES: Final[frozenset[str]] = frozenset()
 
 
@@ -74,6 +77,7 @@ class HookIndex:
         "_lease",
         "_loop",
         "_own_headers",
+        "_routes",
         "_stages",
         "_timeouts",
         "_turns_of",
@@ -81,6 +85,7 @@ class HookIndex:
 
     def __init__(self, plan: Plan, supervisors: Mapping[PluginSpec, Supervisor]) -> None:
         self._own_headers = plan.own_headers
+        self._routes = frozenset(plan.routes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stages = {
             place: _Stage([Turn(step, supervisors[step.plugin]) for step in stage.steps], stage.timeout)
@@ -94,9 +99,13 @@ class HookIndex:
         self._lease = Lease({turn.supervisor for turns in self._turns_of.values() for turn in turns})
 
     def has_hook(self, route_id: str, hook: str, stage: int = 0) -> bool:
-        """Whether a plugin of this stage of the route serves a hook, or may once it is ready. Never waits."""
+        """Whether a plugin of this stage of the route serves a hook, or may once it is ready. Never waits.
+
+        False for a route that is not known.
+        """
         found = self._stages.get((route_id, stage))
         if found is None:
+            _check_text(route_id)
             return False
         for turn in found.turns:  # noqa: SIM110 - compiled, a generator costs more than the loop
             if hook in turn.supervisor.hooks:
@@ -128,6 +137,14 @@ class HookIndex:
         """
         return self._now() + max(self._timeouts.get(route_id, 0.0) - spent, 0.0)
 
+    def _check_known(self, route_id: str) -> None:
+        _check_text(route_id)
+        if route_id in self._routes:
+            return
+        known = sorted(self._routes)
+        shown = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
+        raise LookupError(f"there is no route {route_id!r}; there are: {shown or 'none'}")
+
     def _now(self) -> float:
         # The loop is asked for once: on Python 3.11 that is a system call.
         if self._loop is None:
@@ -158,10 +175,12 @@ class HookIndex:
 
         Raises:
             HookError: a plugin is in error and its policy denies.
+            LookupError: the configuration does not know the route.
             RequestNotEncodable: the request can't be shown to a plugin.
         """
         found = self._stages.get((route_id, stage))
         if found is None:
+            self._check_known(route_id)
             return _ALLOWED
         limit = self._now() + found.timeout if deadline is None else deadline
         turn = found.only
@@ -231,10 +250,12 @@ class HookIndex:
 
         Raises:
             HookError: a plugin is in error and its policy denies.
+            LookupError: the configuration does not know the route.
             RequestNotEncodable: the request is too large to be shown beside the answer.
         """
         stages = [found for at in range(stage + 1) if (found := self._stages.get((route_id, at))) is not None]
         if not stages:
+            self._check_known(route_id)
             return _UNCHANGED
         limit = deadline
         if limit is None:
@@ -264,10 +285,12 @@ class HookIndex:
 
         Raises:
             HookError: a plugin is in error and its policy denies.
+            LookupError: the configuration does not know the route.
             RequestNotEncodable: the connection can't be shown to a plugin.
         """
         found = self._stages.get((route_id, 0))
         if found is None:
+            self._check_known(route_id)
             return _CONNECTED
         limit = self._now() + found.timeout if deadline is None else deadline
         hook = HOOK_ON_CONNECT
@@ -286,7 +309,10 @@ class HookIndex:
         return _CONNECTED
 
     def on_disconnect(self, route_id: str, info: DisconnectInfo, *, stage: int = 0) -> None:
-        """Tell the plugins of all stages up to `stage` of an end. Never waits; a full queue drops and counts."""
+        """Tell the plugins of all stages up to `stage` of an end. Never waits; a full queue drops and counts.
+
+        A route that is not known is none of theirs: it may have been taken out since the request began.
+        """
         for at in range(stage + 1):
             found = self._stages.get((route_id, at))
             for turn in found.turns if found is not None else ():
@@ -294,6 +320,12 @@ class HookIndex:
                 if HOOK_ON_DISCONNECT in supervisor.hooks:
                     supervisor.figures[HOOK_ON_DISCONNECT].calls += 1
                     supervisor.notify(turn.step.key, info)
+
+
+def _check_text(route_id: object) -> None:
+    """Compiled code checks types by itself; interpreted code must do the same."""
+    if not isinstance(route_id, str):
+        raise TypeError(f"the id of a route is a str, not {type(route_id).__name__}")
 
 
 def _take(

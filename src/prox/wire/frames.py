@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -47,6 +47,8 @@ _MAP_T = b"\x82\xa1t"
 _D_BIN32 = b"\xa1d\xc6"
 
 _length = struct.Struct(">I")
+_ARRAY = b"\xdd"
+"""The widest form of an array's head, before its length."""
 _encoder = msgspec.msgpack.Encoder()
 _encode_into = _encoder.encode_into
 _envelopes = msgspec.msgpack.Decoder(Envelope)
@@ -130,7 +132,7 @@ def decode_result(hook: HookType, body: bytes, features: frozenset[str] = FEATUR
         features: those of the plugin. What stands under keys of others may have any shape; `understood` takes it out.
 
     Raises:
-        DecodeError: undecodable, or of the wrong shape: no `ok` in a verdict, a status outside 200 to 599
+        DecodeError: undecodable, or of the wrong shape: no `ok` in a verdict, a key twice, a status outside 200 to 599
             from on_response, a speed that is negative or no number.
     """
     decode = _RESULTS.get(hook)
@@ -145,6 +147,9 @@ def decode_authorize(body: bytes, features: frozenset[str] = FEATURES) -> Author
         result = _authorize.decode(body)
     except _REFUSED:
         result = _second_reading(body, AuthorizeResult, features)
+    else:
+        if body[0] > _MAP_1:
+            _check_keys(body)
     text: object = result.body
     if not isinstance(text, _TEXT):
         result = _second_reading(body, AuthorizeResult, features)
@@ -165,6 +170,33 @@ def decode_response_mod(body: bytes, features: frozenset[str] = FEATURES) -> Res
     if result.status and not 200 <= result.status <= 599:
         raise DecodeError(f"{result.status} is no status for an answer")
     return result
+
+
+def _check_keys(body: bytes) -> None:
+    """Refuse a map of several in which a key stands twice: msgspec takes the last, others may mean the first.
+
+    A map is an array of keys and values but for its head, and so it is read. Most allowances have `ok` and one more
+    key, and are not read: the other one is another where "ok" stands there once.
+
+    Raises:
+        DecodeError: a key stands there twice.
+    """
+    head = body[0]
+    if head == _MAP_2 and body[1:4] == _OK and body.count(b"ok") == 1:
+        return
+    if head < _MAP_16:
+        count, at = head & 15, 1
+    elif head == _MAP_16:
+        count, at = int.from_bytes(body[1:3], "big"), 3
+    else:
+        count, at = int.from_bytes(body[1:5], "big"), 5
+    try:
+        items = _items.decode(_ARRAY + _length.pack(2 * count) + body[at:])
+    except _REFUSED:
+        lenient.unpack(body)
+        return
+    if len(set(items[::2])) != count:
+        raise DecodeError("a key stands there twice")
 
 
 def _second_reading(body: bytes, shape: type[T], features: frozenset[str]) -> T:
@@ -191,8 +223,28 @@ def _decoding(shape: type[T]) -> Callable[[bytes, frozenset[str]], T]:
     return decode
 
 
+def _decoding_result(shape: type[T]) -> Callable[[bytes, frozenset[str]], T]:
+    typed = msgspec.msgpack.Decoder(shape).decode
+
+    def decode(body: bytes, features: frozenset[str]) -> T:
+        try:
+            result = typed(body)
+        except _REFUSED:
+            return _second_reading(body, shape, features)
+        if body[0] > _MAP_1:
+            _check_keys(body)
+        return result
+
+    return decode
+
+
+_MAP_1: Final = 0x81
+_MAP_2: Final = 0x82
+_MAP_16: Final = 0xDE
+_OK: Final = b"\xa2ok"
+_items = msgspec.msgpack.Decoder(list[Any])
 _authorize = msgspec.msgpack.Decoder(AuthorizeResult)
-_response_mod = _decoding(ResponseModResult)
+_response_mod = _decoding_result(ResponseModResult)
 
 _CALLS: Final[dict[int, tuple[HookType, Callable[[bytes, frozenset[str]], Payload]]]] = {
     HookType.ON_REQUEST: (HookType.ON_REQUEST, _decoding(RequestInfo)),
@@ -203,5 +255,5 @@ _CALLS: Final[dict[int, tuple[HookType, Callable[[bytes, frozenset[str]], Payloa
 _RESULTS: Final[dict[HookType, Callable[[bytes, frozenset[str]], Result]]] = {
     HookType.ON_REQUEST: decode_authorize,
     HookType.ON_RESPONSE: decode_response_mod,
-    HookType.ON_CONNECT: _decoding(ConnResult),
+    HookType.ON_CONNECT: _decoding_result(ConnResult),
 }

@@ -139,6 +139,8 @@ class _Unpacker:
             key, at = self.value(at, depth + 1)
             if not isinstance(key, str | bytes | int | float | bool | None):
                 raise DecodeError("a map's key is no plain value")
+            if depth == 0 and key in items:
+                raise DecodeError(f"the key {key!r} stands there twice")
             item, at = self.value(at, depth + 1)
             items[key] = item
         return items, at
