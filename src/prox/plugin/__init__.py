@@ -1,10 +1,39 @@
 """The host of external plugins: it starts them, asks their hooks, and takes what they push.
 
 A plugin is a program of its own, in any language. `Manager` is all that a user needs; it works in any asyncio
-program, with or without the proxy around it.
+program, with or without the proxy around it. The messages of the hooks and the names of the protocol are those of
+`prox.wire`, and are here too, so that who runs plugins alone needs one package.
 """
 
-from prox.wire import MatchInfo
+from prox.wire import (
+    HOOK_ON_CONNECT,
+    HOOK_ON_DISCONNECT,
+    HOOK_ON_REQUEST,
+    HOOK_ON_RESPONSE,
+    METHOD_CONFIGURE,
+    METHOD_LOG,
+    METHOD_READY,
+    METHOD_SET_SPEED,
+    METHOD_SET_TARGETS,
+    AuthorizeResult,
+    ConfigureParams,
+    ConnInfo,
+    ConnResult,
+    DisconnectInfo,
+    Envelope,
+    HookType,
+    MatchInfo,
+    Push,
+    PushParams,
+    Request,
+    RequestInfo,
+    Response,
+    ResponseModResult,
+    ResponsePair,
+    UpstreamResponseInfo,
+    marshal_envelope,
+    unmarshal_envelope,
+)
 
 from .asking import HookRecord
 from .caller import Caller
@@ -25,16 +54,32 @@ from .model import BalancerSink, Binding, Delays, OnError, PluginSpec, RouteInfo
 from .process import Process
 
 __all__ = [
+    "HOOK_ON_CONNECT",
+    "HOOK_ON_DISCONNECT",
+    "HOOK_ON_REQUEST",
+    "HOOK_ON_RESPONSE",
+    "METHOD_CONFIGURE",
+    "METHOD_LOG",
+    "METHOD_READY",
+    "METHOD_SET_SPEED",
+    "METHOD_SET_TARGETS",
+    "AuthorizeResult",
     "BalancerSink",
     "Binding",
     "CallError",
     "Caller",
+    "ConfigureParams",
+    "ConnInfo",
+    "ConnResult",
     "Delays",
+    "DisconnectInfo",
+    "Envelope",
     "ErrorKind",
     "HookError",
     "HookFigures",
     "HookIndex",
     "HookRecord",
+    "HookType",
     "Manager",
     "MatchInfo",
     "OnError",
@@ -46,7 +91,17 @@ __all__ = [
     "PluginSwapError",
     "Prepared",
     "Process",
+    "Push",
+    "PushParams",
+    "Request",
+    "RequestInfo",
     "RequestNotEncodable",
+    "Response",
+    "ResponseModResult",
+    "ResponsePair",
     "RouteInfo",
     "State",
+    "UpstreamResponseInfo",
+    "marshal_envelope",
+    "unmarshal_envelope",
 ]
