@@ -1,11 +1,16 @@
-"""Runs `async def` tests on uvloop and fails them for what they leave behind."""
+"""Runs `async def` tests on uvloop and fails them for what they leave behind; the whole run, too, for its directories."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import inspect
+import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +51,30 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         runner.run(main())
     assert not unhandled, f"the loop's exception handler was called: {unhandled}"
     return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the run a folder for temporary files, and fail it where a plugin host's directory is left in it.
+
+    A run that was killed can't clean up; the next one does it.
+    """
+    tmp_path_factory.getbasetemp()  # pytest's own folders stay where they are
+    prefix = "prox-tests-"
+    for stale in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
+        if not Path("/proc", stale.name.removeprefix(prefix).partition("-")[0]).exists():
+            shutil.rmtree(stale, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-"))
+    folder.chmod(0o1777)  # tests start programs as other users
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
+    end = time.monotonic() + 5
+    while (left := sorted(path.name for path in folder.glob("prox-*"))) and time.monotonic() < end:
+        time.sleep(0.02)  # the guardian of a prox that was killed may be at it
+    shutil.rmtree(folder, ignore_errors=True)
+    assert not left, f"directories of plugin hosts are left: {left}"
 
 
 @pytest.fixture(autouse=True)

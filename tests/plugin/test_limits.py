@@ -248,13 +248,16 @@ NOT_ROOT = """
     os.setresuid(65534, 65534, 65534)
     async def main():
         limits = PluginLimits(**eval(sys.argv[2]))
-        process = Process(PluginSpec(path=sys.argv[1], limits=limits), RuntimeDirectory(), Delays(), print)
+        runtime = RuntimeDirectory()
+        process = Process(PluginSpec(path=sys.argv[1], limits=limits), runtime, Delays(), print)
         try:
             await process.start()
         except PluginStartError as error:
             print(error)
         else:
             print(await process.wait())
+        finally:
+            runtime.close()
     asyncio.run(main())
 """
 
