@@ -267,3 +267,16 @@ async def test_stop_waits_no_longer_than_told() -> None:
             await upstream.peer()
             await server.stop(0.05)
             assert await client.discard() == 0
+
+
+@pytest.mark.parametrize("wrong", [[], b"config.json5", 7])
+async def test_what_is_no_configuration_is_a_type_error(wrong: Any) -> None:
+    said = "a configuration is a mapping, or the path of a file or folder, and not "
+    with pytest.raises(TypeError, match=said + type(wrong).__name__):
+        prox.Server(wrong)
+    async with prox.Server(text("hello")) as server:
+        with pytest.raises(TypeError, match=said):
+            await server.reload(wrong)
+        assert await ask(server) == b"hello"
+        await server.reload()
+        assert await ask(server) == b"hello"

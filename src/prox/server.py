@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from prox.app.application import Application
 from prox.app.errors import StartError
 from prox.app.loading import load_served
 from prox.config import ConfigError, Loaded, Problem
+
+Config: TypeAlias = Mapping[str, object] | str | os.PathLike[str]
+"""A configuration as a mapping, or the path of a file or folder."""
 
 __all__ = ["ConfigError", "Loaded", "Problem", "Server", "StartError"]
 
@@ -40,10 +44,13 @@ class Server:
 
     Attributes:
         loaded: the configuration in force with its warnings and the files it was read from; None before `start`.
+
+    Raises:
+        TypeError: `config` is neither a mapping nor a path.
     """
 
-    def __init__(self, config: Mapping[str, object] | str | Path, *, base: str | Path | None = None) -> None:
-        self._config = config
+    def __init__(self, config: Config, *, base: str | Path | None = None) -> None:
+        self._config = _checked(config)
         self._base = base
         self._application: Application | None = None
         self._changing = asyncio.Lock()
@@ -82,17 +89,18 @@ class Server:
             self._application = application
             self.loaded = loaded
 
-    async def reload(self, config: Mapping[str, object] | str | Path | None = None) -> None:
+    async def reload(self, config: Config | None = None) -> None:
         """Put a configuration in force without losing a request: a new one, or the same files read again.
 
         Raises:
             ConfigError: the configuration is wrong; the old one stays in force.
             StartError: it can't be served; the old one stays in force.
             RuntimeError: it is not running.
+            TypeError: what is given is neither a mapping nor a path.
         """
         async with self._changing:
             application = self.application
-            wanted = self._config if config is None else config
+            wanted = self._config if config is None else _checked(config)
             loaded = await self._load(wanted)
             await application.apply(loaded.config)
             self._config = wanted
@@ -107,9 +115,10 @@ class Server:
         if application is not None:
             await application.stop(drain)
 
-    async def _load(self, config: Mapping[str, object] | str | Path) -> Loaded:
+    async def _load(self, config: Config) -> Loaded:
         base = None if self._base is None else Path(self._base)
-        return await asyncio.get_running_loop().run_in_executor(None, load_served, config, base)
+        source = config if isinstance(config, Mapping) else Path(config)
+        return await asyncio.get_running_loop().run_in_executor(None, load_served, source, base)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -119,3 +128,12 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _checked(config: Config) -> Config:
+    given: object = config
+    if isinstance(given, Mapping | str | os.PathLike):
+        return config
+    raise TypeError(
+        f"a configuration is a mapping, or the path of a file or folder, and not {type(given).__name__}"
+    )

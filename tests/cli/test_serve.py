@@ -59,6 +59,35 @@ async def test_a_wrong_configuration_exits_with_1_and_all_problems(tmp_path: Pat
     assert f"{config}:1:" in prox.other
 
 
+async def test_an_error_log_that_cant_be_opened_exits_with_1_and_its_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    config = write(tmp_path / "config.json5", text("x"), logging={"error_log": "pipe"})
+    async with ProxProcess(config) as prox:
+        assert await prox.exited() == 1
+    assert prox.other.startswith("config.json5:1:") or prox.other.startswith(f"{config}:1:")
+    assert "logging.error_log: can't open the log file: it is a pipe that nobody reads" in prox.other
+    assert "Errno" not in prox.other
+
+
+async def test_all_addresses_that_are_taken_are_named(tmp_path: Path) -> None:
+    async with Upstream() as one, Upstream() as other:
+        config = tmp_path / "config.json5"
+        config.write_text(
+            json.dumps(
+                {"services": {name: {"listen": it.address} for name, it in (("a", one), ("b", other))}}
+            )
+        )
+        async with ProxProcess(config) as prox:
+            assert await prox.exited() == 1
+    assert (
+        "; ".join(
+            f"can't listen on {it.address}: another process listens there; stop it, or choose another address"
+            for it in (one, other)
+        )
+        in prox.messages
+    )
+
+
 async def test_no_configuration_exits_with_1(tmp_path: Path) -> None:
     async with ProxProcess(tmp_path / "none.json5") as prox:
         assert await prox.exited() == 1
@@ -385,17 +414,33 @@ async def test_log_settings_change_with_a_reload(tmp_path: Path) -> None:
     async with ProxProcess(config) as prox:
         await prox.get()
         write(config, text("two"), logging={"error_log": "none/error.log"})
-        await prox.said("the configuration before stays in force")
+        await prox.said("the one before stays in force")
         assert await prox.get() == (200, "one")
         write(config, text("two"), logging={"level": "warn", "error_log": "error.log"})
         await until((tmp_path / "error.log").exists)
         await prox.said("reloading", 2)
         count = len(prox.records)
         config.write_text("{")
-        await prox.said("the one before stays in force")
+        await prox.said("the one before stays in force", 2)
         assert {record["level"] for record in prox.records[count:]} == {"error"}
         logged = [json.loads(line) for line in (tmp_path / "error.log").read_text().splitlines()]
         assert any("the one before stays in force" in record["msg"] for record in logged)
+
+
+async def test_an_error_log_that_goes_while_a_reload_is_at_work(tmp_path: Path) -> None:
+    write_sdk_plugin(tmp_path, f"import shutil; shutil.rmtree({str(tmp_path / 'logs')!r})")
+    (tmp_path / "logs").mkdir()
+    config = write(tmp_path / "config.json5", text("one"))
+    async with ProxProcess(config) as prox:
+        await prox.get()
+        plugins = {"p": {"path": "plugin.py", "autostart": True, "hooks": []}}
+        write(config, text("two"), plugins=plugins, logging={"error_log": "logs/error.log"})
+        await prox.said("all else of the new configuration is in force")
+        assert await prox.get() == (200, "two")
+        assert not [message for message in prox.messages if "before stays in force" in message]
+        [said] = [message for message in prox.messages if "can't open the log file" in message]
+        assert said.startswith(f"{config}:1:")
+        assert "Errno" not in said
 
 
 async def test_what_changes_while_plugins_start_is_not_missed(tmp_path: Path) -> None:

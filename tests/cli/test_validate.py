@@ -49,6 +49,40 @@ def test_what_serve_would_refuse_is_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_places_in_a_message_are_relative_and_whole(tmp_path: Path) -> None:
+    (tmp_path / "web.json5").write_text('{ listen: ":1", routes: [], actions: { a: { type: "drop" } } }')
+    (tmp_path / "config.json5").write_text(
+        '{ services: { web: "web.json5" }, actions: { a: { type: "drop" } } }'
+    )
+    done = prox("validate", cwd=tmp_path)
+    assert done.stdout.splitlines()[0] == (
+        'web.json5:1:40: error: services.web.actions.a: the action "a" is there twice, see config.json5:1:46'
+    )
+
+
+def test_a_log_that_cant_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json5").write_text('{ logging: { error_log: "/nonexistent/x.log" } }')
+    done = prox("validate", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == (
+        "config.json5:1:25: error: logging.error_log: the log file can't be made: there is no folder /nonexistent"
+        " (mkdir -p /nonexistent)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--log-level", "x"), '"x" is no level; there are debug, info, warn and error'),
+        (("--workers", "y"), '"y" is no number of processes; give 1 or more'),
+    ],
+)
+def test_options_of_serve_that_are_wrong(tmp_path: Path, arguments: tuple[str, str], said: str) -> None:
+    done = prox("serve", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"Error: Invalid value for '{arguments[0]}': {said}"
+
+
 def test_warnings_and_notes_refuse_nothing(tmp_path: Path) -> None:
     (tmp_path / "config.json5").write_text('{ plugins: { p: { path: "gone" } }, runtime: { workers: 2 } }')
     done = prox("validate", cwd=tmp_path)

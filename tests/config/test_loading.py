@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import OrderedDict
+from enum import Enum, IntEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from prox.config import ConfigError, Problem, load, parse
+from prox.config.model import StaticAction
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -149,6 +152,13 @@ def test_a_file_spliced_twice_is_reported_once(tmp_path: Path) -> None:
     assert problem.file == tmp_path / "r.json5"
 
 
+def test_a_key_twice_in_a_file_of_routes_is_placed_below_the_service(tmp_path: Path) -> None:
+    (tmp_path / "config.json5").write_text('{ services: { a: { listen: ":1", routes: ["r.json5"] } } }')
+    (tmp_path / "r.json5").write_text("[{ set: {}, set: {}, action: { type: 'drop' } }]")
+    [problem] = problems_of(tmp_path / "config.json5")
+    assert problem.path == "services.a.routes[0][0].set"
+
+
 def test_parse_takes_what_python_has() -> None:
     document = MappingProxyType(
         {"services": MappingProxyType({"web": {"listen": ":1", "routes": ({"action": {"type": "drop"}},)}})}
@@ -169,6 +179,10 @@ def test_parse_takes_what_python_has() -> None:
         ({"a": "\ud800"}, "error: the text '\\ud800' holds half of a surrogate pair"),
         ({"\ud800": 1}, "error: the text '\\ud800' holds half of a surrogate pair"),
         ({"services": {"web": {"listen": ":1", 2: 3}}}, "error: the key 2 is no text"),
+        (
+            {"plugins": {"p": {"path": {"a", "set"}}}},
+            "error: plugins.p.path: must be a text in quotation marks, not a Python set",
+        ),
         ({"plugin": {}}, 'error: plugin: unknown key "plugin" (did you mean "plugins"?)'),
     ],
 )
@@ -177,6 +191,48 @@ def test_problems_of_a_mapping_have_a_path_and_no_file(document: Any, text: str)
         parse(document, Path("/"))
     assert str(caught.value.problems[0]) == text
     assert caught.value.problems[0].file is None
+
+
+class Text(str):
+    """As readers of YAML and TOML give, with a style of its own."""
+
+    __slots__ = ("style",)
+
+    def __str__(self) -> str:
+        return "not this"
+
+
+class Kind(str, Enum):  # noqa: UP042 - unlike a StrEnum it shows its name as its text
+    STATIC = "static"
+
+
+class Status(IntEnum):
+    GONE = 410
+
+
+def test_a_mapping_becomes_plain_values(tmp_path: Path) -> None:
+    (tmp_path / "web.json5").write_text('{ listen: ":1", routes: [{ action: "gone" }] }')
+    document = OrderedDict(
+        {
+            Text("actions"): {
+                Text("gone"): {"type": Kind.STATIC, "status": Status.GONE, "access_log": tmp_path / "log"}
+            },
+            "services": {Text("web"): Path("web.json5")},
+        }
+    )
+    config = parse(document, tmp_path).config
+    [(name, action)] = config.actions.items()
+    assert isinstance(action, StaticAction)
+    values = (*config.services, name, action.type, action.status, action.access_log)
+    assert values == ("web", "gone", "static", 410, f"{tmp_path}/log")
+    assert [type(value) for value in values] == [str, str, str, int, str]
+
+
+def test_a_mapping_that_holds_itself() -> None:
+    document: dict[str, Any] = {}
+    document["services"] = document
+    with pytest.raises(ConfigError, match="holds itself"):
+        parse(document, Path("/"))
 
 
 def test_a_mapping_may_name_files(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,52 @@ def test_certificate_folders(tmp_path: Path) -> None:
 def test_port_zero_and_one_admin_may_stand_beside_each_other() -> None:
     services = {name: {"listen": "127.0.0.1:0"} for name in "abc"}
     assert messages({"services": services, "admin": {"listen": "127.0.0.1:0"}}) == []
+
+
+@pytest.mark.parametrize(("kept", "warned"), [("pass", False), ("reject", True)])
+def test_paths_with_dot_segments_match_only_where_they_pass(kept: str, warned: bool) -> None:
+    route = {"match": {"path": "/a/.."}, "action": {"type": "drop"}}
+    loaded = parse(
+        {"runtime": {"dot_segments": kept}, "services": {"web": {"listen": ":1", "routes": [route]}}},
+        Path("/"),
+    )
+    assert bool(loaded.warnings) is warned
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"plugin": ["finder"], "action": {"type": "drop"}},
+        {"plugins": ["finder", "fnder"], "action": {"type": "drop"}},
+        {"acton": {"type": "drop", "plugins": ["finder"]}},
+        {"action": {"type": "drop", "plugins": ["finder"], "x": 1}},
+        {"action": "broken"},
+        7,
+    ],
+    ids=str,
+)
+def test_a_mistake_that_may_hide_a_plugin_has_no_second_message(broken: object) -> None:
+    found = messages(
+        {
+            "plugins": {"finder": {"path": "finder"}},
+            "actions": {"broken": {"type": "drop", "plugins": ["finder"], "x": 1}}
+            if broken == {"action": "broken"}
+            else {},
+            "services": {"web": {"listen": ":1", "routes": [BALANCED, broken]}},
+        }
+    )
+    assert found
+    assert not [message for message in found if "no targets" in message]
+
+
+def test_a_log_that_is_there_already(tmp_path: Path) -> None:
+    (tmp_path / "access.log").touch()
+    os.mkfifo(tmp_path / "pipe")
+    document: dict[str, Any] = {"logging": {"access_log": "access.log", "error_log": "pipe"}}
+    assert messages(document, tmp_path) == []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        assert messages({"services": {"web": {"listen": f"unix://{tmp_path}/s"}}}, tmp_path) == []
+        assert messages({"logging": {"error_log": "s"}}, tmp_path) == [
+            f"the log file can't be opened: {tmp_path}/s is a socket"
+        ]

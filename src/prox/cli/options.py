@@ -1,6 +1,5 @@
 """Options that several commands share, each declared once."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,23 +8,42 @@ import typer
 DEFAULT_CONFIG = Path("config.json5")
 
 
-class LogLevel(StrEnum):
-    """What `--log-level` takes."""
+LOG_LEVELS = ("debug", "info", "warn", "error")
+"""What `--log-level` takes."""
 
-    DEBUG = "debug"
-    INFO = "info"
-    WARN = "warn"
-    ERROR = "error"
+
+def _level(text: str) -> str:
+    level = text.lower()
+    if level not in LOG_LEVELS:
+        raise typer.BadParameter(f'"{text}" is no level; there are debug, info, warn and error')
+    return level
+
+
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise typer.BadParameter(f'"{text}" is no number of processes; give 1 or more')
+    return int(text)
 
 
 ConfigOption = Annotated[
     Path, typer.Option("-c", "--config", help="Configuration: a file, or a folder of service files.")
 ]
 LogLevelOption = Annotated[
-    LogLevel | None,
-    typer.Option("--log-level", case_sensitive=False, help="Goes before LOG_LEVEL and the configuration."),
+    str | None,
+    typer.Option(
+        "--log-level",
+        parser=_level,
+        metavar=f"<{'|'.join(LOG_LEVELS)}>",
+        help="Goes before LOG_LEVEL and the configuration.",
+    ),
 ]
 WatchOption = Annotated[bool, typer.Option("--watch/--no-watch", help="Reload when a file changes.")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Worker processes; goes before the configuration.")
+    int | None,
+    typer.Option(
+        "--workers",
+        parser=_workers,
+        metavar="<int>",
+        help="Worker processes; goes before the configuration.",
+    ),
 ]

@@ -13,7 +13,7 @@ from prox.app.application import Application
 from prox.app.errors import StartError
 from prox.app.listeners import Address
 from prox.app.loading import load_served
-from prox.config import ConfigError, Loaded
+from prox.config import ConfigError, Loaded, Problem
 from prox.observe.logfile import open_log
 from prox.observe.logs import LogOutput, choose_level
 from prox.tasks import spawn
@@ -21,6 +21,8 @@ from prox.tasks import spawn
 from .watching import State, changed, look
 
 _log = logging.getLogger("prox.serve")
+
+_SEVERITIES = {"error": logging.ERROR, "warning": logging.WARNING, "note": logging.WARNING}
 
 
 class Reloader:
@@ -93,30 +95,47 @@ class Reloader:
             logs = loaded.config.logging
             error_log = None if logs.error_log is None else Path(logs.error_log)
             if error_log is not None:
-                await loop.run_in_executor(None, lambda: os.close(open_log(error_log)))
+                try:
+                    await loop.run_in_executor(None, lambda: os.close(open_log(error_log)))
+                except OSError as error:
+                    raise ConfigError([unopened(loaded, error)], loaded.sources) from error
             level = choose_level(self._log_level, os.environ.get("LOG_LEVEL"), logs.level)
             await self._application.apply(loaded.config)
-            self._output.configure(level, error_log)
         except ConfigError as error:
             sources = (*error.sources, *self._known)
             for problem in error.problems:
-                _log.error("%s", problem)
+                _log.log(_SEVERITIES[problem.severity], "%s", problem)
             _log.error("the configuration is not taken: the one before stays in force")
-        except (StartError, OSError) as error:
+        except StartError as error:
             _log.error("%s; the configuration before stays in force", error)
         except Exception:
             _log.exception("a reload failed inside prox; the configuration before stays in force")
         else:
+            self._configure_output(loaded, level, error_log)
             sources = (*loaded.sources, *self._application.files)
             report(loaded)
             say_where(self._application, addresses)
             _log.info("the new configuration is in force")
         await self._note(sources, before, began)
 
+    def _configure_output(self, loaded: Loaded, level: int, error_log: Path | None) -> None:
+        """Take the level and the error log of a configuration that is in force."""
+        try:
+            self._output.configure(level, error_log)
+        except OSError as error:  # it could be opened a moment ago
+            _log.error("%s", unopened(loaded, error))
+            _log.error("all else of the new configuration is in force; level and error log stay as they were")
+
     async def _note(self, sources: Iterable[Path], before: dict[Path, State], read: int) -> None:
         """Compare later with what was there before it was read; with the present, where that has not changed since."""
         now = await asyncio.get_running_loop().run_in_executor(None, look, list(sources), read)
         self._known = {path: before.get(path, state) for path, state in now.items()}
+
+
+def unopened(loaded: Loaded, error: OSError) -> Problem:
+    """What is wrong with an error log that can't be opened."""
+    hint = "let the user that prox runs as write there" if isinstance(error, PermissionError) else ""
+    return loaded.error(f"{error.strerror or error} ({error.filename})", ("logging", "error_log"), hint)
 
 
 def report(loaded: Loaded) -> None:

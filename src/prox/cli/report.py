@@ -51,4 +51,4 @@ def _line(problem: Problem) -> str:
     ]
     known = [part for part, given in zip(parts, (place, True, problem.path), strict=True) if given]
     hint = typer.style(f" ({problem.hint})", dim=True) if problem.hint else ""
-    return ": ".join([*known, problem.message]) + hint
+    return ": ".join([*known, problem.sentence(shown_path)]) + hint

@@ -20,4 +20,4 @@ def serve(
         raise typer.BadParameter("several worker processes are not built yet; use 1", param_hint="--workers")
     from .serving import run
 
-    raise typer.Exit(run(config, None if log_level is None else log_level.value, watch=watch))
+    raise typer.Exit(run(config, log_level, watch=watch))

@@ -21,7 +21,7 @@ from prox.http.descriptors import raise_limit
 from prox.observe.logs import LogOutput, choose_level, setup
 from prox.tasks import spawn
 
-from .reloading import Reloader, report, say_where
+from .reloading import Reloader, report, say_where, unopened
 from .report import print_problems
 from .watching import State, look
 
@@ -36,11 +36,15 @@ def run(path: Path, log_level: str | None, *, watch: bool) -> int:
         loaded = load_served(path)
         # At once: a link that is replaced while plugins start must differ from what was read.
         read = look(loaded.sources, began)
-        output = _output(loaded, log_level)
     except ConfigError as error:
         print_problems(error.problems, to_stderr=True)
         return 1
-    except (OSError, ValueError) as error:
+    try:
+        output = _output(loaded, log_level)
+    except OSError as error:
+        print_problems([unopened(loaded, error)], to_stderr=True)
+        return 1
+    except ValueError as error:
         print(f"prox: {error}", file=sys.stderr)  # noqa: T201 - logging is what failed
         return 1
     try:

@@ -18,6 +18,7 @@ from .problem import ConfigError, Problem
 
 if TYPE_CHECKING:
     from .document import Path_
+    from .problem import Place
 
 SECTIONS = ("logging", "admin", "runtime")
 NAMED = ("resources", "plugins", "actions")
@@ -28,12 +29,18 @@ _KINDS = {"services": "service", "resources": "resource", "plugins": "plugin", "
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a document: `raw` is what stands at `path` in it."""
+    """A piece of a document: `raw` is what stands at `path` in it, and `above` leads from the root to the document."""
 
     document: Document
     path: Path_
     raw: Any
     is_fragment: bool = False
+    above: Path_ = ()
+
+    @property
+    def whole_path(self) -> Path_:
+        """The path from the root of the configuration."""
+        return (*self.above, *self.path)
 
     def problem(
         self,
@@ -43,18 +50,21 @@ class Part:
         hint: str = "",
         *,
         at_key: bool = False,
+        see: Place | None = None,
     ) -> Problem:
         """A finding about what stands at `path` below this part."""
         if self.is_fragment and path[:1] == ("plugins",):
             path = ("service_plugins", *path[1:])
-        return self.document.problem(severity, message, (*self.path, *path), hint, at_key=at_key)
+        return self.document.problem(
+            severity, message, (*self.path, *path), hint, at_key=at_key, above=self.above, see=see
+        )
 
     def inner(self, *path: str | int) -> Part:
         """The part at `path` below this one."""
         raw = self.raw
         for step in path:
             raw = raw[step]
-        return Part(self.document, (*self.path, *path), raw)
+        return Part(self.document, (*self.path, *path), raw, above=self.above)
 
 
 @dataclass(slots=True)
@@ -152,11 +162,10 @@ class _Assembler:
         if before is None:
             table[name] = part
             return True
-        position = before.document.key_position(before.path)
-        where = f" in {before.document.file}:{position.line}" if position else ""
-        self._error(
-            part, f'the {_KINDS[kind]} "{name}" is there twice: it is defined{where} already', at_key=True
-        )
+        message = f'the {_KINDS[kind]} "{name}" is there twice'
+        same = part.document is before.document and part.path == before.path  # a file that is named twice
+        see = None if same else before.document.key_place(before.path)
+        self.result.problems.append(part.problem("error", message, at_key=True, see=see))
         return False
 
     def _members(self, owner: Part, key: str) -> list[tuple[str, Part]]:
@@ -217,10 +226,11 @@ class _Assembler:
             self._add_fragment(file.stem, part, file, trail)
 
     def _add_fragment(self, name: str, named_by: Part, file: Path, trail: tuple[Path, ...]) -> None:
-        document = self._include(named_by, file, trail)
+        above = ("services", name)
+        document = self._include(named_by, file, trail, above)
         if document is None:
             return
-        fragment = Part(document, (), document.data, is_fragment=True)
+        fragment = Part(document, (), document.data, is_fragment=True, above=above)
         if not isinstance(fragment.raw, dict):
             self._error(fragment, "a service file holds one object", hint="write it in braces")
             return
@@ -228,7 +238,7 @@ class _Assembler:
         raw = {key: value for key, value in fragment.raw.items() if key not in FRAGMENT_KEYS}
         if "service_plugins" in fragment.raw:
             raw["plugins"] = fragment.raw["service_plugins"]
-        service = Part(document, (), raw, is_fragment=True)
+        service = Part(document, (), raw, is_fragment=True, above=above)
         if self._define("services", self.result.services, name, service):
             self._add_routes(name, service, (*trail, _real(file)))
 
@@ -243,15 +253,15 @@ class _Assembler:
             return
         document, path = listed.document, listed.path
         for index, raw in enumerate(listed.raw):
-            part = Part(document, (*path, index), raw)
+            part = Part(document, (*path, index), raw, above=listed.above)
             if not isinstance(raw, str):
                 routes.append(part)
                 continue
             file = self._path(part)
-            included = self._include(part, file, trail) if file is not None else None
+            included = None if file is None else self._include(part, file, trail, part.whole_path)
             if file is None or included is None:
                 continue
-            inner = Part(included, (), included.data)
+            inner = Part(included, (), included.data, above=part.whole_path)
             if isinstance(inner.raw, dict):
                 for key in inner.raw:
                     if key not in {"routes", "$schema"}:
@@ -270,17 +280,17 @@ class _Assembler:
             return None
         return Path(os.path.normpath(part.document.base / part.raw))
 
-    def _include(self, named_by: Part, file: Path, trail: tuple[Path, ...]) -> Document | None:
+    def _include(self, named_by: Part, file: Path, trail: tuple[Path, ...], above: Path_) -> Document | None:
         if _real(file) in trail:
             self._error(named_by, f'"{file.name}" includes itself')
             return None
         try:
-            return self._read(file)
+            return self._read(file, above)
         except OSError as error:
             self._error(named_by, f'can\'t read "{named_by.raw or file}": {reason(error)}')
             return None
 
-    def _read(self, file: Path) -> Document | None:
+    def _read(self, file: Path, above: Path_ = ()) -> Document | None:
         """The document, or None where its problems are reported already."""
         if file not in self._documents:
             self.result.sources[file] = None
@@ -290,7 +300,7 @@ class _Assembler:
                 self.result.problems.extend(error.problems)
                 self._documents[file] = None
             else:
-                self.result.problems.extend(document.repeated_keys())
+                self.result.problems.extend(document.repeated_keys(above))
                 self._documents[file] = document
         return self._documents[file]
 
@@ -317,4 +327,6 @@ def kind_of(value: object) -> str:
         return "a number"
     if isinstance(value, str):
         return "a text"
-    return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, list) else f"a Python {type(value).__name__}"

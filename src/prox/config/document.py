@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import pyjson5
 
 from .positions import Position, Positions, has_repeated_key
-from .problem import ConfigError, Problem, show_path
+from .problem import ConfigError, Place, Problem, show_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,14 +52,20 @@ class Document:
         hint: str = "",
         *,
         at_key: bool = False,
+        above: Path_ = (),
+        see: Place | None = None,
     ) -> Problem:
-        """A finding about the value at `path`, or about its key."""
-        if self.file is None:
-            return Problem(severity, message, path=show_path(path), hint=hint)
-        line, column = self._positions.key(path) if at_key else self._positions.value(path)
-        return Problem(severity, message, self.file, line, column, show_path(path), hint)
+        """A finding about the value at `path`, or about its key.
 
-    def repeated_keys(self) -> Iterator[Problem]:
+        `above` leads from the root of the configuration to this document, and `see` is another place.
+        """
+        shown = show_path((*above, *path))
+        if self.file is None:
+            return Problem(severity, message, path=shown, hint=hint)
+        line, column = self._positions.key(path) if at_key else self._positions.value(path)
+        return Problem(severity, message, self.file, line, column, shown, hint, see)
+
+    def repeated_keys(self, above: Path_ = ()) -> Iterator[Problem]:
         """The keys that stand twice in one object."""
         if self.file is None or not has_repeated_key(self._text, self.data):
             return
@@ -67,11 +73,11 @@ class Document:
             message = (
                 f'the key "{path[-1]}" is there twice; it was in line {first.line}, column {first.column}'
             )
-            yield Problem("error", message, self.file, *again, show_path(path))
+            yield Problem("error", message, self.file, *again, show_path((*above, *path)))
 
-    def key_position(self, path: Path_) -> Position | None:
+    def key_place(self, path: Path_) -> Place | None:
         """Where a key stands, for mentioning it in a problem of another place."""
-        return None if self.file is None else self._positions.key(path)
+        return None if self.file is None else Place(self.file, *self._positions.key(path))
 
 
 def read_document(file: Path) -> Document:

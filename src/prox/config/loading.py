@@ -6,6 +6,7 @@ Loading touches files; inside an event loop it belongs into a thread.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,10 @@ class Loaded:
         """What `unbuilt` says about `config`, with file, line and column."""
         return in_order(_placed(findings(self.config), self._assembly))
 
+    def error(self, message: str, path: tuple[str | int, ...], hint: str = "") -> Problem:
+        """What only came out later about the value at `path`, with file, line and column."""
+        return self._assembly.problem("error", message, path, hint)
+
 
 def load(path: str | Path) -> Loaded:
     """Load a file, or a folder whose files are services. Raises ConfigError with all problems."""
@@ -45,7 +50,13 @@ def load(path: str | Path) -> Loaded:
 
 def parse(document: Mapping[str, object], base: Path) -> Loaded:
     """The same from a Python mapping; relative paths count from `base`."""
-    return _without_gc(lambda: _finish(assemble_data(_plain(document), Path(base).absolute())))
+    try:
+        plain = _plain(document)
+    except RecursionError:
+        raise ConfigError(
+            [Problem("error", "the configuration holds itself, or is nested too deeply")]
+        ) from None
+    return _without_gc(lambda: _finish(assemble_data(plain, Path(base).absolute())))
 
 
 def _without_gc(work: Callable[[], Loaded]) -> Loaded:
@@ -78,7 +89,13 @@ def _placed(found: Iterable[Finding], assembly: Assembly) -> Iterable[Problem]:
 
 
 def _plain(value: object) -> object:
-    """A copy in dicts and lists, as a JSON5 file would give it."""
+    """A copy as a JSON5 file would give it: dicts, lists, and texts and numbers that are nothing more than that.
+
+    Readers of other formats give subclasses that carry comments or styles, and a program may give members of an
+    Enum; a path is as good as its text.
+    """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(value, Mapping):
         wrong = next((key for key in value if not isinstance(key, str)), None)
         if wrong is not None:
@@ -93,4 +110,7 @@ def _plain(value: object) -> object:
             raise ConfigError(
                 [Problem("error", f"the text {value!a} holds half of a surrogate pair")]
             ) from None
-    return value
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    return float.__float__(value) if isinstance(value, float) else value

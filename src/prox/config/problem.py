@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 Severity = Literal["error", "warning", "note"]
@@ -16,12 +16,21 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*")
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
+class Place(NamedTuple):
+    """A place in a file; line and column count from 1."""
+
+    file: Path
+    line: int
+    column: int
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One finding. Line and column count from 1; they and the file are None where no file was read.
 
-    `path` leads to the place within the file, as in `services.web.routes[2].match.path`; `hint` is a sentence
-    about the way out, or empty.
+    `path` leads to the place from the root of the configuration, through the files that it is spread over, as in
+    `services.web.routes[2].match.path`; `hint` is a sentence about the way out, or empty; `see` is the other place
+    that a finding is about.
     """
 
     severity: Severity
@@ -31,6 +40,13 @@ class Problem:
     column: int | None = None
     path: str = ""
     hint: str = ""
+    see: Place | None = None
+
+    def sentence(self, show: Callable[[Path], str] = str) -> str:
+        """What is wrong; `show` writes the path of a file in it."""
+        if self.see is None:
+            return self.message
+        return f"{self.message}, see {show(self.see.file)}:{self.see.line}:{self.see.column}"
 
     @property
     def place(self) -> str:
@@ -39,7 +55,7 @@ class Problem:
 
     def __str__(self) -> str:
         parts = [part for part in (self.place, self.severity, self.path) if part]
-        return ": ".join([*parts, self.message]) + (f" ({self.hint})" if self.hint else "")
+        return ": ".join([*parts, self.sentence()]) + (f" ({self.hint})" if self.hint else "")
 
 
 class ConfigError(Exception):
@@ -56,10 +72,11 @@ class ConfigError(Exception):
 
 def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """By severity, then by place; what was found twice at one place is there once."""
-    distinct = {
-        (problem.severity, problem.message, problem.file, problem.line, problem.column, problem.path): problem
-        for problem in problems
-    }
+    distinct: dict[tuple[object, ...], Problem] = {}
+    for problem in problems:
+        # A file that is used twice has two paths, and only one place.
+        where = problem.path if problem.line is None else (problem.line, problem.column)
+        distinct.setdefault((problem.severity, problem.message, problem.file, where), problem)
     return tuple(
         sorted(
             distinct.values(),

@@ -219,7 +219,7 @@ def _never_matched(builder: Builder) -> Iterator[Finding]:
         return
     for name, index, route in builder.readable_routes("match"):
         for path in route.match.paths if route.match is not None else ():
-            if not {".", ".."}.isdisjoint(path.split("/")):
+            if not {".", ".."}.isdisjoint(path.replace("\\", "/").split("/")):
                 message = f'no request matches "{path}": one with "." or ".." in its path is answered with 400 before'
                 place: Path_ = ("services", name, "routes", index, "match", "path")
                 yield message, place, 'set "runtime.dot_segments" to "pass" if that is meant'
