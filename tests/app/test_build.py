@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,29 @@ def text(body: str, **route: Any) -> dict[str, Any]:
     return {"action": {"type": "static", "body_ref": {"text": body}}, **route}
 
 
-async def test_a_log_that_cant_be_opened_is_an_error(tmp_path: Path) -> None:
-    config = make_config([text("x", access_log="none/a.log"), text("y", access_log="b.log")])
-    with pytest.raises(prox.StartError, match=f"the folder {tmp_path}/none does not exist"):
+def make_pipe(path: Path) -> Path:
+    """A log file that can't be opened: nobody reads it."""
+    os.mkfifo(path)
+    return path
+
+
+async def test_every_log_that_cant_be_opened_is_an_error(tmp_path: Path) -> None:
+    for name in ("a.pipe", "c.pipe"):
+        make_pipe(tmp_path / name)
+    config = make_config([text("x", access_log=name) for name in ("a.pipe", "b.log", "c.pipe", "a.pipe")])
+    with pytest.raises(prox.StartError) as caught:
         await prox.Server(config, base=tmp_path).start()
+    assert str(caught.value) == "; ".join(
+        f"can't open the log file: it is a pipe that nobody reads, or a socket: {tmp_path}/{name}"
+        for name in ("a.pipe", "c.pipe")
+    )
 
 
 async def test_logs_of_a_refused_configuration_are_closed(tmp_path: Path) -> None:
+    make_pipe(tmp_path / "b.log")
     async with prox.Server(make_config(text("x")), base=tmp_path) as server:
         with pytest.raises(prox.StartError):
-            await server.reload(
-                make_config([text("a", access_log="a.log"), text("b", access_log="none/b.log")])
-            )
+            await server.reload(make_config([text("a", access_log="a.log"), text("b", access_log="b.log")]))
         assert list(server.application.logs) == []
 
 

@@ -68,6 +68,7 @@ class Built:
         queues: of actions that limit their connections, by the same.
         resets: what puts the configured targets and limits in force in what is used already.
         logs: the access logs opened, by path.
+        unopened: why others can't be.
         files: what was read beside the configuration's own files.
     """
 
@@ -80,6 +81,7 @@ class Built:
     queues: dict[str | ActionKey, Queue] = field(default_factory=dict)
     resets: list[Callable[[], None]] = field(default_factory=list)
     logs: dict[str, AccessLog] = field(default_factory=dict)
+    unopened: dict[str, str] = field(default_factory=dict)
     files: set[Path] = field(default_factory=set)
 
 
@@ -113,6 +115,9 @@ class Builder:
         except BaseException:
             self.discard(built)
             raise
+        if built.unopened:
+            self.discard(built)
+            raise StartError("; ".join(built.unopened.values()))
         built.bindings += [
             bindings.without_route(plugin) for plugin in config.plugins.values() if plugin.autostart
         ]
@@ -163,7 +168,12 @@ class Builder:
                 ),
                 max_body_bytes=_body_limit(route, tuning, ceiling),
             )
-            built.routes[made.id] = RouteInfo(action=route.action.name, balancer=balancer, key=key)
+            built.routes[made.id] = RouteInfo(
+                action=route.action.name,
+                balancer=balancer,
+                key=key,
+                dot_segments=built.config.runtime.dot_segments == "pass",
+            )
             routes.append((route.match, made))
         built.files |= actions.files
         built.services[name] = BuiltService(
@@ -181,8 +191,11 @@ class Builder:
         if path is None or path == "off":
             return None
         log = built.logs.get(path)
-        if log is None:
-            log = built.logs[path] = self._logs.open(Path(path))
+        if log is None and path not in built.unopened:
+            try:
+                log = built.logs[path] = self._logs.open(Path(path))
+            except OSError as error:
+                built.unopened[path] = f"{error.strerror or error}: {path}"
         return log
 
 

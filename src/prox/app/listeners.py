@@ -7,7 +7,7 @@ service answers there. Where an address goes its connections end, each after the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from prox.config.addresses import ListenAddress
@@ -16,6 +16,7 @@ from prox.http.entry import Handler
 from prox.tasks import spawn
 
 from .build import BuiltService
+from .errors import StartError
 from .listening import Listener, bind
 from .threads import in_thread
 
@@ -45,25 +46,17 @@ class Listeners:
         """Bind what `services` need and what is not there yet.
 
         Raises:
-            StartError: an address can't be had, and none is bound.
+            StartError: addresses can't be had, and none is bound; the text names all that can't.
         """
-        wanted = {_key(name, service) for name, service in services.items()}
+        wanted = dict.fromkeys(_key(name, service) for name, service in services.items())
         leaving = [listener for key, listener in self._open.items() if key not in wanted]
         missing = [key for key in wanted if key not in self._open]
         if not missing:
             return {}
 
-        def work() -> dict[Key, Listener]:
-            fresh: dict[Key, Listener] = {}
-            try:
-                for key in missing:
-                    fresh[key] = bind(key[0], leaving)
-            except BaseException:
-                _give_up(fresh.values())
-                raise
-            return fresh
-
-        return await in_thread(work, lambda unwanted: release(unwanted.values()))
+        return await in_thread(
+            lambda: _bind_all(missing, leaving), lambda unwanted: release(unwanted.values())
+        )
 
     def swap(
         self,
@@ -135,6 +128,25 @@ def release(listeners: Iterable[Listener]) -> None:
     for listener in listeners:
         listener.close()
         loop.run_in_executor(None, listener.remove)
+
+
+def _bind_all(keys: Iterable[Key], leaving: Sequence[Listener]) -> dict[Key, Listener]:
+    """All or none, in a thread; see `Listeners.bind`."""
+    fresh: dict[Key, Listener] = {}
+    refusals = []
+    try:
+        for key in keys:
+            try:
+                fresh[key] = bind(key[0], leaving)
+            except StartError as error:
+                refusals.append(error)
+    except BaseException:
+        _give_up(fresh.values())
+        raise
+    if refusals:
+        _give_up(fresh.values())
+        raise StartError("; ".join(str(error) for error in refusals)) from refusals[0]
+    return fresh
 
 
 def _give_up(listeners: Iterable[Listener]) -> None:
