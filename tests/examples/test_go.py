@@ -90,7 +90,7 @@ async def test_every_hook_and_push(guard: PluginSpec, caplog: pytest.LogCaptureF
             route_id="web:0", remote_addr="a:1", bytes_received=0, bytes_sent=7, duration_ms=1
         )
         manager.on_disconnect("web:0", end)
-        await until(lambda: "ended route=web:0 total=7" in caplog.text)
+        await until(lambda: "ended plugin=guard route=web:0 total=7" in caplog.text)
         upstream = UpstreamResponseInfo(status=200, headers={"Server": "x"})
         changed = await manager.on_response("web:0", request(), upstream)
         assert (changed.headers, changed.remove) == ({"X-Sent-Before": "7"}, ["Server"])
@@ -100,13 +100,13 @@ async def test_every_hook_and_push(guard: PluginSpec, caplog: pytest.LogCaptureF
             assert (await manager.on_connect("web:0", info)).allow is allow
 
         await until(
-            lambda: "bound route=web:0 path=/api/*" in caplog.text
+            lambda: "bound plugin=guard route=web:0 path=/api/*" in caplog.text
         )  # the last of what it says at first
         assert balancer.targets == ["127.0.0.1:1", "127.0.0.1:2"]
         assert manager.speeds["web:0"] == {"": Speed(download_mbps=800, upload_mbps=0)}
 
         await manager.reconfigure([binding], routes)
-        await until(lambda: caplog.text.count("bound route=web:0") == 2)
+        await until(lambda: caplog.text.count("bound plugin=guard route=web:0") == 2)
         assert manager.states()[0].restarts == 0
         assert (await manager.on_request("web:0", request(headers=KEY))).allow
     [state] = manager.states()
@@ -170,17 +170,19 @@ async def test_through_prox_and_over_a_restart(served: Path) -> None:
                 assert allowed["X-Sent-Before"] == b"0"
                 assert upstream.requests[0].all("X-User") == [b"bob"]
                 assert "x_user" not in upstream.requests[0]
-            await prox.said("bound route=web:0")
-            await prox.said("ended route=web:0 total=7")
+            bound = await prox.said("bound")
+            assert (bound["plugin"], bound["route"]) == ("guard", "web:0")
+            ended = await prox.said("ended")
+            assert (ended["plugin"], ended["route"], ended["total"]) == ("guard", "web:0", 7)
 
             prox.signal(signal.SIGHUP)
-            await prox.said("bound route=web:0", times=2)
+            await prox.said("bound", times=2)
             await prox.said("the new configuration is in force")
 
             [pid] = await asyncio.to_thread(processes, served / "guard/guard")
             os.kill(pid, signal.SIGKILL)
             await prox.said("plugin guard is started again")
-            await prox.said("bound route=web:0", times=3)
+            await prox.said("bound", times=3)
             async with await Client.connect(await prox.address()) as client:
                 again = await client.request(get("/", "X-Api-Key: k-alice"))
                 assert (again.status, again.body) == (200, b"welcome")
