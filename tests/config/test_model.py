@@ -76,6 +76,7 @@ def test_a_services_defaults_are_those_of_the_table() -> None:
         "max_header_bytes": 65536,
         "max_header_count": 100,
         "max_target_bytes": 16384,
+        "max_response_header_bytes": 262144,
         "max_body_bytes": 0,
         "via": None,
         "tls_min_version": "1.2",
