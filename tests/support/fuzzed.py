@@ -5,6 +5,7 @@ Each compares prox with `strict_parser`, which shares no line with it. Bytes tha
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from functools import partial
@@ -153,10 +154,12 @@ def target(data: bytes) -> None:
             assert split_host(parsed.authority) == split_host(parsed.authority).lower()
 
 
+_stack = contextlib.ExitStack()
+
+
 @functools.cache
 def _wires() -> Wires:
-    made = wires()
-    return made.__enter__()  # for as long as the process lasts
+    return _stack.enter_context(wires())  # for as long as the process lasts
 
 
 def conversation(data: bytes) -> None:

@@ -221,7 +221,7 @@ def _has_dot_segments(target: bytes) -> bool:
 
 def _is_same_request(sent: Message, got: Message) -> bool:
     target = sent.target
-    if b"://" in target[:8]:
+    if target[:1] != b"/" and b"://" in target:
         path = target.partition(b"://")[2]
         place = min((at for at in (path.find(b"/"), path.find(b"?")) if at >= 0), default=-1)
         target = b"/" if place < 0 else path[place:]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+
+from support.servers import until
 
 ROOT = Path(__file__).parent.parent.parent
 TOOLS = ROOT / "build" / "tools"
@@ -67,3 +72,68 @@ async def serving_port(command: Sequence[str]) -> AsyncIterator[str]:
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+@asynccontextmanager
+async def toxiproxy() -> AsyncIterator[Toxiproxy]:
+    """A toxiproxy, which stands between two peers and spoils what passes."""
+    process = await asyncio.create_subprocess_exec(
+        *(tool("toxiproxy-server"), "-host", "127.0.0.1", "-port", "0"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await until(lambda: _listening_port(process.pid), "toxiproxy does not listen")
+        port = _listening_port(process.pid)
+        async with httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{port}") as client:
+            yield Toxiproxy(client)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+class Toxiproxy:
+    """Its API.
+
+    Args:
+        client: speaks to it.
+    """
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def before(self, address: str, name: str = "it") -> tuple[str, int]:
+        """Stand in front of `address`; where it listens."""
+        said = await self._post("/proxies", {"name": name, "listen": "127.0.0.1:0", "upstream": address})
+        host, _, port = str(said["listen"]).rpartition(":")
+        return host, int(port)
+
+    async def spoil(self, toxic: str, stream: str, name: str = "it", **attributes: int) -> None:
+        """Add a toxic to what goes `upstream` or `downstream`."""
+        await self._post(
+            f"/proxies/{name}/toxics", {"type": toxic, "stream": stream, "attributes": attributes}
+        )
+
+    async def refuse(self, name: str = "it") -> None:
+        """Take no connections any more, and end those that are open."""
+        await self._post(f"/proxies/{name}", {"enabled": False})
+
+    async def _post(self, path: str, content: Mapping[str, object]) -> dict[str, Any]:
+        answer = await self._client.post(path, json=content)
+        answer.raise_for_status()
+        said: dict[str, Any] = answer.json()
+        return said
+
+
+def _listening_port(pid: int) -> int | None:
+    """The port of the one socket on which a process listens."""
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it has been closed
+            inodes.add(entry.readlink().name.removeprefix("socket:[").removesuffix("]"))
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, *rest = line.split()
+        if state == "0A" and rest[5] in inodes:
+            return int(local.partition(":")[2], 16)
+    return None
