@@ -2,7 +2,7 @@
 
     python -m bench.soak [part ...] [--small] [--json]
 
-Each part has a prox of its own (`script/soak` takes the compiled one), an upstream in this process, and a bystander
+Each part has a prox of its own (`script/soak` takes the compiled one), an upstream in this process and a bystander apart,
 who asks every 10 ms. Printed are memory, descriptors, processor time and the bystander's latency: all are to stay flat.
 """
 
