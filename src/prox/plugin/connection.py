@@ -245,15 +245,10 @@ async def connect(path: str, uid: int, make: Callable[[], P], wanted: Callable[[
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        while True:
-            try:
-                sock.connect(path)
-            except BlockingIOError:  # its backlog is full; a connect to a unix socket has no other wait
-                if not wanted():
-                    raise CallError(ErrorKind.CONNECT, f"{path}: the plugin accepts no connection") from None
-                await asyncio.sleep(_RETRY)
-            else:
-                break
+        # No await inside `except`: compiled, that would leave the exception behind as the one that is being handled.
+        while not _connected(sock, path):
+            _check_wanted(wanted, path)
+            await asyncio.sleep(_RETRY)
         _check_peer(sock, path, uid)
     except OSError as error:
         sock.close()
@@ -267,6 +262,20 @@ async def connect(path: str, uid: int, make: Callable[[], P], wanted: Callable[[
         lambda: cast("asyncio.Protocol", protocol), sock=sock
     )
     return protocol
+
+
+def _connected(sock: socket.socket, path: str) -> bool:
+    """Whether it is by now; not while the plugin's backlog is full: a connect to a unix socket has no other wait."""
+    try:
+        sock.connect(path)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _check_wanted(wanted: Callable[[], bool], path: str) -> None:
+    if not wanted():
+        raise CallError(ErrorKind.CONNECT, f"{path}: the plugin accepts no connection")
 
 
 def _check_peer(sock: socket.socket, path: str, uid: int) -> None:

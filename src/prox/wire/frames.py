@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -52,6 +53,9 @@ _ARRAY = b"\xdd"
 _encoder = msgspec.msgpack.Encoder()
 _encode_into = _encoder.encode_into
 _envelopes = msgspec.msgpack.Decoder(Envelope)
+
+# The decoder takes any body, so what is declared is not yet true: compiled code would stop at reading it as such.
+_body_of: Final[Callable[[AuthorizeResult], object]] = attrgetter("body")
 
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _TEXT = (str, bytes)
@@ -150,10 +154,10 @@ def decode_authorize(body: bytes, features: frozenset[str] = FEATURES) -> Author
     else:
         if body[0] > _MAP_1:
             _check_keys(body)
-    text: object = result.body
+    text = _body_of(result)
     if not isinstance(text, _TEXT):
         result = _second_reading(body, AuthorizeResult, features)
-        text = result.body
+        text = _body_of(result)
         if not isinstance(text, _TEXT):
             raise DecodeError(f"AuthorizeResult: the body is {type(text).__name__}, not text or bytes")
     speed = result.speed
