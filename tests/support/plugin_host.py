@@ -52,13 +52,18 @@ class Balancer:
 
 
 def write_plugin(folder: Path, body: str, name: str = "plugin") -> str:
-    """An executable Python program that can import `plugin_child`; its path."""
+    """An executable Python program that can import `plugin_child`; its path.
+
+    It takes the place of another in one step: a process that is just being started reads one of both, never half a file.
+    """
     path = folder / name
     support = Path(__file__).parent
-    path.write_text(
+    written = folder / f".{name}.written"
+    written.write_text(
         f"#!{sys.executable}\nimport os, sys\nsys.path.insert(0, {str(support)!r})\n{textwrap.dedent(body)}"
     )
-    path.chmod(0o755)
+    written.chmod(0o755)
+    written.replace(path)
     return str(path)
 
 
