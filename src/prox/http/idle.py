@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .call import Supply
+
 if TYPE_CHECKING:
     from .upstream import UpstreamConnection
 
@@ -23,7 +25,7 @@ class Tally:
         self.closed = False
 
 
-class IdleConnections:
+class IdleConnections(Supply):
     """Those of one address.
 
     Args:

@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from prox.tasks import spawn
 
+from .call import Supply, UpstreamCall
 from .descriptors import room
 from .errors import UpstreamError
 from .idle import IdleConnections, Tally
@@ -49,6 +50,7 @@ class Origin:
 
     Attributes:
         idle: the unused ones.
+        supply: gives a call on an open one; compiled, since it is asked at every request.
     """
 
     def __init__(self, pools: Pools, host: str, port: int, settings: OriginSettings) -> None:
@@ -56,15 +58,20 @@ class Origin:
         self.port = port
         self.settings = settings
         self.idle = IdleConnections(pools.tally, settings.max_idle, settings.max_idle_in_all)
+        self.supply: Supply = self.idle
         self._pools = pools
+
+    def take(self) -> UpstreamCall | None:
+        """A call on a connection that is open and free; None when `connect` has to open one."""
+        return self.supply.take()
 
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection has closed."""
         self._pools.open.discard(connection)
         self.idle.forget(connection)
 
-    async def connect(self) -> UpstreamConnection:
-        """A new connection.
+    async def connect(self) -> UpstreamCall:
+        """A call on a new connection.
 
         Raises:
             UpstreamError: of kind connect_refused, connect_timeout, unresolvable or no_descriptors.

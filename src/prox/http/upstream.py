@@ -7,13 +7,12 @@ A connection is used again only when both messages were whole, the upstream keep
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from prox.flow import Completion
-
+from .call import Receiver, UpstreamCall
 from .codec.body import LAST_CHUNK, ChunkedDecoder, CloseDecoder, Decoder, LengthDecoder, chunk, last_chunk
 from .codec.errors import BadMessageError
-from .codec.response import CHUNKED, UNTIL_CLOSE, ResponseHead, ResponseParser
+from .codec.response import CHUNKED, UNTIL_CLOSE, ResponseParser
 from .codec.trailers import passed_on
 from .dates import dated
 from .errors import UpstreamError
@@ -33,27 +32,8 @@ _NOT_KNOWN: Final = 1 << 62
 _parser: Final = ResponseParser()
 
 
-class Receiver(Protocol):
-    """Takes an answer."""
-
-    def take_interim(self, head: ResponseHead) -> None:
-        """A 1xx head came."""
-
-    def take(self, head: ResponseHead) -> Sink:
-        """The final head came: returns where its body goes."""
-
-    def flush(self) -> None:
-        """No byte of the body came with the head: what has come must not wait for it."""
-
-
-class UpstreamConnection:
-    """One connection, an asyncio.Protocol (not by name, see ServerConnection).
-
-    Attributes:
-        finished: set when the exchange on this connection is over, whatever its end.
-        error: why it failed, None where the answer was whole.
-        used: how many requests were sent on it.
-    """
+class UpstreamConnection(UpstreamCall):
+    """One connection, an asyncio.Protocol (not by name, see ServerConnection)."""
 
     __slots__ = (
         "_body",
@@ -79,15 +59,13 @@ class UpstreamConnection:
         "_stuck_at",
         "_unwanted",
         "_watch",
-        "error",
-        "finished",
         "transport",
-        "used",
     )
 
     transport: asyncio.Transport
 
     def __init__(self, origin: Origin) -> None:
+        super().__init__()
         self._origin = origin
         self._idle = origin.idle
         self._head_timeout = origin.settings.response_header_timeout
@@ -111,14 +89,11 @@ class UpstreamConnection:
         self._method = ""
         self._interims = 0
         self._unwanted: frozenset[bytes] = frozenset()
-        self.finished = Completion()
-        self.error: UpstreamError | None = None
-        self.used = 0
 
     # The request.
 
     def send(self, head: bytes, method: str, receiver: Receiver) -> None:
-        """Send a request that has no body; `finished` tells when its answer is over."""
+        """See UpstreamCall."""
         self._open(method, receiver)
         self._sent = True
         if self._head_timeout is not None:
@@ -135,16 +110,7 @@ class UpstreamConnection:
         chunked: bool,
         patient: bool = False,
     ) -> None:
-        """Begin a request whose body is about to be written to this connection as a sink.
-
-        Args:
-            head: its head.
-            method: its method.
-            receiver: takes the answer.
-            body: is paused while the upstream is slow.
-            chunked: whether the body is sent in chunks.
-            patient: the upstream may take no byte of the body for as long as it likes.
-        """
+        """See UpstreamCall."""
         self._open(method, receiver)
         self._patient = patient
         self._sent = False
@@ -153,18 +119,18 @@ class UpstreamConnection:
         self._pending = head
 
     def flush(self) -> None:
-        """Send the head although no byte of the body has come."""
+        """See UpstreamCall."""
         if self._pending:
             head, self._pending = self._pending, b""
             self.transport.write(head)
 
     def write(self, data: bytes) -> None:
-        """Send some of the body (see Sink)."""
+        """See UpstreamCall."""
         if self._body is not None:
             self._put(chunk(data) if self._chunked else data)
 
     def end(self, data: bytes = b"") -> None:
-        """Send the last of the body (see Sink)."""
+        """See UpstreamCall."""
         if self._body is None:
             return
         if self._chunked:
@@ -174,7 +140,7 @@ class UpstreamConnection:
         self._all_sent()
 
     def end_with_trailers(self, data: bytes, trailers: bytes) -> None:
-        """Send the last of the body and what stands behind it (see Sink)."""
+        """See UpstreamCall."""
         if not self._chunked:
             self.end(data)
         elif self._body is not None:

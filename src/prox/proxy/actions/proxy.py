@@ -9,10 +9,10 @@ from time import monotonic
 from typing import Final
 
 from prox.config.upstreams import Upstream, parse_upstream, render, template_names
+from prox.http.call import Receiver, UpstreamCall
 from prox.http.codec.fields import Headers
 from prox.http.errors import UpstreamError
 from prox.http.pool import Origin, OriginSettings, Pools
-from prox.http.upstream import Receiver
 from prox.proxy import recipient
 from prox.proxy.forward import HeadBuilder
 from prox.proxy.route import Action, Routed
@@ -30,7 +30,7 @@ _MAX_RENDERED: Final = 4096
 class Destination:
     """An upstream that a template became: where to connect, and what its requests say."""
 
-    __slots__ = ("address", "host", "idle", "origin", "prefix")
+    __slots__ = ("address", "host", "origin", "prefix", "supply")
 
     def __init__(self, upstream: Upstream, pools: Pools, settings: OriginSettings) -> None:
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
@@ -38,7 +38,7 @@ class Destination:
         self.host = (host if upstream.port == 80 else self.address).encode()
         self.prefix = upstream.prefix.encode()
         self.origin: Origin = pools.origin(upstream.host, upstream.port, settings)
-        self.idle = self.origin.idle
+        self.supply = self.origin.supply
 
 
 class ProxyAction:
@@ -100,7 +100,7 @@ class ProxyAction:
             exchange.streams = True
         answer = routed.answer
         receiver: Receiver = answer if self._via is None else MarkedAnswer(answer, self._via)
-        connection = destination.idle.take()
+        connection: UpstreamCall | None = destination.supply.take()
         fresh = connection is None
         while True:
             if connection is None:
