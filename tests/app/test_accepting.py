@@ -12,6 +12,7 @@ from typing import cast
 
 from prox.app import accepting
 from prox.app.accepting import BATCH, Acceptor
+from prox.tasks import spawn
 from support.client import Client, get
 from support.prox_process import ProxProcess
 from support.servers import serving
@@ -28,7 +29,7 @@ CONFIG = """{
 async def test_the_options_of_a_connection() -> None:
     async with serving(OK) as running, await running.connect() as client:
         assert (await client.request(get())).status == 200
-        (connection,) = running.entry.connections
+        (connection,) = running.connections
         sock = connection.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert not os.get_inheritable(sock.fileno())
@@ -67,6 +68,10 @@ class Greeting(asyncio.Protocol):
         transport.close()
 
 
+def greet(sock: socket.socket, _peer: object) -> None:
+    spawn(asyncio.get_running_loop().connect_accepted_socket(Greeting, sock), "greet")
+
+
 async def greeted_after(errors: list[OSError]) -> int:
     """How often an acceptor paused before it served a client."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -74,8 +79,7 @@ async def greeted_after(errors: list[OSError]) -> int:
         acceptor = Acceptor(
             Failing(sock, errors),  # type: ignore[arg-type] # the calls that an acceptor makes
             "here",
-            lambda _peer: Greeting(),
-            lambda _protocol: None,
+            greet,
         )
         acceptor.start()
         reader, writer = await asyncio.open_connection(*sock.getsockname())
@@ -95,19 +99,10 @@ async def test_any_other_error_pauses() -> None:
     assert await greeted_after([OSError(5, "Input/output error")] * 2) == 2
 
 
-async def test_a_protocol_that_gets_no_connection_is_told() -> None:
-    lost: list[asyncio.Protocol] = []
-    protocol = Greeting()
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        acceptor = Acceptor(sock, "here", lambda _peer: protocol, lost.append)
-        acceptor._served(protocol, ConnectionResetError())
-        assert lost == [protocol]
-
-
 async def test_stopping_while_it_pauses() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         sock.setblocking(False)
-        acceptor = Acceptor(sock, "here", lambda _peer: Greeting(), lambda _protocol: None)
+        acceptor = Acceptor(sock, "here", greet)
         acceptor.start()
         acceptor._pause(None)
         acceptor.stop()

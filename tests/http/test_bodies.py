@@ -188,7 +188,7 @@ class Buffered:
         self.most = 0
 
     def look(self) -> None:
-        sizes = [c.transport.get_write_buffer_size() + len(c._buffer) for c in self._prox.entry.connections]
+        sizes = [c.transport.get_write_buffer_size() + len(c._buffer) for c in self._prox.connections]
         sizes += [c.transport.get_write_buffer_size() + len(c._buffer) for c in self._prox.pools.open]
         self.most = max(self.most, *sizes, 0)
 
@@ -218,7 +218,7 @@ async def test_memory_stays_flat_over_a_large_answer(framing: str) -> None:
     ):
         await client.send(get("/", "Connection: close"))
         watched = Buffered(prox)
-        await until(lambda: any(connection.write_paused for connection in prox.entry.connections))
+        await until(lambda: any(connection.write_paused for connection in prox.connections))
         before = resident()
         taken = 0
         while data := await client.take(1):
@@ -261,7 +261,7 @@ async def test_memory_stays_flat_over_a_large_request(framing: str) -> None:
         head = "Transfer-Encoding: chunked" if framing == "chunked" else f"Content-Length: {SIZE}"
         await client.send(get("/", head, method="POST"))
         sending = spawn(send(), "send")
-        await until(lambda: any(connection.is_paused for connection in prox.entry.connections))
+        await until(lambda: any(connection.is_paused for connection in prox.connections))
         before = resident()
         go_on.set()
         assert (await client.response()).status == 200

@@ -115,7 +115,7 @@ async def test_requests_wait_behind_one_that_takes_long() -> None:
         sending = spawn(client.send(*(get(f"/{number}") for number in range(400))), "test")
         await until(lambda: upstream.requests)
         await asyncio.sleep(0.05)
-        (connection,) = prox.entry.connections
+        (connection,) = prox.connections
         assert len(connection._buffer) < 300_000
         assert len(upstream.requests) <= 1
         go_on.set()
@@ -131,7 +131,7 @@ async def test_a_client_that_does_not_read_gets_no_more_answers(tmp_path: Path) 
     async with serving(route, base=tmp_path) as prox:
         async with await prox.connect(receive_buffer=4096) as client:
             await client.send(get() * 60)
-            (connection,) = prox.entry.connections
+            (connection,) = prox.connections
             await until(lambda: connection.write_paused)
             await asyncio.sleep(0.05)
             assert connection.transport.get_write_buffer_size() < 2_000_000
@@ -150,7 +150,7 @@ async def test_the_upstream_is_not_asked_for_a_client_that_does_not_read() -> No
         await prox.connect(receive_buffer=4096) as client,
     ):
         await client.send(get() * 25)
-        (connection,) = prox.entry.connections
+        (connection,) = prox.connections
         await until(lambda: connection.write_paused)
         await asyncio.sleep(0.05)
         assert connection.transport.get_write_buffer_size() < 3_000_000
@@ -290,7 +290,7 @@ async def test_an_idle_connection_with_unread_answers() -> None:
         await prox.connect(receive_buffer=4096) as client,
     ):
         await client.send(get("/", "Connection: close"))
-        (connection,) = prox.entry.connections
+        (connection,) = prox.connections
         await until(lambda: connection.write_paused)
         await client.take(3_600_000)
         await until(lambda: connection._exchange is None)
@@ -336,7 +336,7 @@ async def test_min_body_rate(monkeypatch: pytest.MonkeyPatch) -> None:
         async with await prox.connect() as client:
             body = b"x" * 8_000_000
             sending = spawn(client.send(post(body)), "test")
-            await until(lambda: any(connection.is_paused for connection in prox.entry.connections))
+            await until(lambda: any(connection.is_paused for connection in prox.connections))
             async with await prox.connect() as other:  # one that is too slow, from later on
                 await other.send(get("/trickle", "Content-Length: 1000000", method="POST"), b"123")
                 assert (await other.response()).status == 408
@@ -452,7 +452,7 @@ async def test_a_client_that_hangs_up_while_prox_does_not_read_from_it(
         client = await prox.connect()
         await client.send(get("/", "Content-Length: 100000000", method="POST"))
         sending = spawn(client.send(b"x" * 100_000_000), "send")
-        (connection,) = prox.entry.connections
+        (connection,) = prox.connections
         await until(lambda: connection.is_paused)
         timer = connection._watch
         assert timer is not None
@@ -460,7 +460,7 @@ async def test_a_client_that_hangs_up_while_prox_does_not_read_from_it(
         while len(dues) < 3:  # it is looked after twice, and let be
             await until(lambda: timer.next != dues[-1])
             dues.append(timer.next)
-        assert prox.entry.connections == {connection}
+        assert prox.connections == [connection]
         sending.cancel()
         client.abort()
         await prox.quiet(idle=0)

@@ -223,7 +223,7 @@ async def test_an_upstream_that_takes_a_body_slowly(streams: bool) -> None:
         action = {"type": "proxy", "upstream": upstream.address, "stream": streams}
         async with serving({"action": action}, config=config) as prox, await prox.connect() as client:
             sending = spawn(client.send(post(b"x" * 30_000_000)), "send")
-            await until(lambda: any(connection.is_paused for connection in prox.entry.connections))
+            await until(lambda: any(connection.is_paused for connection in prox.connections))
             if streams:
                 await asyncio.sleep(0.4)
             begin.set()

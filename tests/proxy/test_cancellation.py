@@ -109,14 +109,14 @@ async def with_more_requests_behind(client: Client, upstream: Upstream, prox: Ru
 
 async def with_more_requests_than_are_read(client: Client, upstream: Upstream, prox: Running) -> None:
     await client.send(get("/1") + get("/2") * 100)
-    (connection,) = prox.entry.connections
+    (connection,) = prox.connections
     await until(lambda: upstream.peers and connection._is_far_ahead())
 
 
 async def while_the_upstream_takes_nothing(client: Client, upstream: Upstream, prox: Running) -> None:
     await client.send(get("/", "Content-Length: 100000000", method="POST"))
     sending = spawn(client.send(b"x" * 100_000_000), "send")
-    await until(lambda: any(connection.is_paused for connection in prox.entry.connections))
+    await until(lambda: any(connection.is_paused for connection in prox.connections))
     sending.cancel()
     client.abort()  # a client that closes would send the rest first
 
@@ -128,7 +128,7 @@ async def in_a_body_that_nobody_wants(client: Client, upstream: Upstream, prox: 
 
 async def in_its_head(client: Client, upstream: Upstream, prox: Running) -> None:
     await client.send(b"GET / HTTP/1.1\r\nHo")
-    await until(lambda: any(connection._in_head for connection in prox.entry.connections))
+    await until(lambda: any(connection._in_head for connection in prox.connections))
 
 
 POINTS: list[
@@ -167,7 +167,7 @@ async def test_a_client_that_goes(
             getattr(client, end)()
             async with asyncio.timeout(1):
                 await prox.quiet(idle=0)
-            assert all(not connection._flow.running for connection in prox.entry.connections)
+            assert all(not connection._flow.running for connection in prox.connections)
             picked = prox.balancer.pick("")
             assert picked.address == upstream.address  # nothing is counted: it is the first of equals
             picked.release()
@@ -205,7 +205,7 @@ async def test_a_client_that_goes_while_prox_connects() -> None:
         async with serving(f"127.0.0.1:{port}") as prox:
             client = await prox.connect()
             await client.send(get())
-            await until(lambda: any(connection._flow.running for connection in prox.entry.connections))
+            await until(lambda: any(connection._flow.running for connection in prox.connections))
             client.close()
             await prox.quiet(idle=0)
             await until(

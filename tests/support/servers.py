@@ -15,6 +15,7 @@ import prox
 from prox.app.application import Application
 from prox.http.entry import Entry
 from prox.http.pool import Pools
+from prox.http.server import ServerConnection
 from prox.proxy.pipeline import Pipeline
 from support.client import Client
 
@@ -53,6 +54,11 @@ class Running:
         (listener,) = self.application._listeners.values()
         assert listener.entry is not None
         return listener.entry
+
+    @property
+    def connections(self) -> list[ServerConnection]:
+        """The clients' HTTP/1.1 connections."""
+        return [found for found in self.entry.connections if isinstance(found, ServerConnection)]
 
     @property
     def balancer(self) -> Any:

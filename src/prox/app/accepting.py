@@ -13,17 +13,14 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from functools import partial
 from typing import TypeAlias
 
-from prox.flow import Flow
 from prox.http.descriptors import room
-from prox.http.sockets import reset
 
 _log = logging.getLogger("prox.listen")
 
-Connect: TypeAlias = Callable[[object], asyncio.Protocol | None]
-"""The protocol for a connection from a peer; None where it is to be reset at once."""
+Take: TypeAlias = Callable[[socket.socket, object], None]
+"""Serves a socket just accepted, which is its own from then on, of a peer."""
 
 BATCH = 32
 """Connections accepted in one turn of the loop: those that are open get theirs, too."""
@@ -55,25 +52,21 @@ _ITS_OWN = frozenset(
 
 
 class Acceptor:
-    """Hands the connections of a listening socket to protocols, from `start` to `stop`.
+    """Hands on the connections of a listening socket, from `start` to `stop`.
 
     Args:
         sock: listening, not blocking; stays the caller's.
         name: for the log.
-        connect: gives a connection its protocol.
-        lost: told of a protocol that never got its connection.
+        take: gets them.
 
     Attributes:
         pauses: how often accepting paused for want of descriptors.
     """
 
-    def __init__(
-        self, sock: socket.socket, name: str, connect: Connect, lost: Callable[[asyncio.Protocol], None]
-    ) -> None:
+    def __init__(self, sock: socket.socket, name: str, take: Take) -> None:
         self._socket = sock
         self._name = name
-        self._connect = connect
-        self._lost = lost
+        self._take = take
         self._loop = asyncio.get_running_loop()
         self._most = room().accept
         self._timer: asyncio.TimerHandle | None = None
@@ -111,28 +104,10 @@ class Acceptor:
                 self._pause(error)
                 return
             number = sock.fileno()
-            self._serve(sock, peer)
+            self._take(sock, peer)
             if number >= self._most:
                 self._pause(None)
                 return
-
-    def _serve(self, sock: socket.socket, peer: object) -> None:
-        protocol = self._connect(peer)
-        if protocol is None:
-            reset(sock)
-            return
-        # A Flow, not a task: it takes no turn of the loop for each step.
-        flow = Flow(partial(self._served, protocol))
-        flow.run(self._open(protocol, sock))
-
-    async def _open(self, protocol: asyncio.Protocol, sock: socket.socket) -> None:
-        await self._loop.connect_accepted_socket(lambda: protocol, sock)
-
-    def _served(self, protocol: asyncio.Protocol, error: BaseException | None) -> None:
-        if error is not None:
-            # The socket is the transport's by now, which closes it.
-            _log.debug("a connection on %s could not be served: %s", self._name, error)
-            self._lost(protocol)
 
     # Out of descriptors.
 

@@ -28,6 +28,7 @@ from prox.routing import Table
 from .actions import ActionKey, Actions
 from .bindings import Bindings
 from .errors import StartError
+from .front import Steps
 
 RouteKey: TypeAlias = tuple[str, str, str, int]
 """What a route is, wherever it stands in the list: its service, its match, and a number where several are alike."""
@@ -44,6 +45,7 @@ class BuiltService:
         counters: its figures.
         caps: its connections.
         unrouted_log: for what no route takes.
+        steps: what its listener does with new connections before their first protocol.
     """
 
     config: model.Service
@@ -52,6 +54,7 @@ class BuiltService:
     counters: Counters
     caps: ConnectionCaps
     unrouted_log: AccessLog | None
+    steps: Steps = field(default_factory=Steps)
 
 
 @dataclass

@@ -78,7 +78,9 @@ class Listeners:
         for name, service in services.items():
             key = _key(name, service.config)
             wanted.add(key)
-            self._open[key].point(handlers[name], service.tuning, service.caps, service.counters)
+            self._open[key].point(
+                handlers[name], service.tuning, service.caps, service.counters, service.steps
+            )
         for key in self._open.keys() - wanted:
             self._let_go(self._open.pop(key), drain)
 

@@ -23,6 +23,7 @@ from prox.observe.counters import Counters
 
 from .accepting import Acceptor
 from .errors import StartError
+from .front import Front, Steps
 from .ports import refuse_others, shared_port
 
 _log = logging.getLogger("prox.listen")
@@ -43,6 +44,7 @@ class Listener:
         self.address = address
         self.socket = sock
         self.entry: Entry | None = None
+        self._front: Front | None = None
         self._acceptor: Acceptor | None = None
         self._file = _identity(address.path) if address.kind == "unix" else None
         if address.kind == "unix":
@@ -66,17 +68,26 @@ class Listener:
         except OSError as error:
             raise _refusal(self.address, error) from error
 
-    def point(self, handler: Handler, tuning: Tuning, caps: ConnectionCaps, counters: Counters) -> None:
-        """Let a service answer its connections, those that are open too."""
-        if self.entry is None:
+    def point(
+        self,
+        handler: Handler,
+        tuning: Tuning,
+        caps: ConnectionCaps,
+        counters: Counters,
+        steps: Steps | None = None,
+    ) -> None:
+        """Let a service answer its connections, those that are open too; `steps` are for new ones."""
+        if self.entry is None or self._front is None:
             self.entry = Entry(handler, tuning, caps, counters)
+            self._front = Front(self.entry, str(self.address))
         else:
             self.entry.point(handler, tuning, caps, counters)
+        self._front.point(steps or Steps())
 
     def accept(self) -> None:
         """Begin to accept."""
-        assert self.entry is not None
-        self._acceptor = Acceptor(self.socket, str(self.address), self.entry.connect, self.entry.lost)
+        assert self._front is not None
+        self._acceptor = Acceptor(self.socket, str(self.address), self._front.take)
         self._acceptor.start()
 
     def close(self) -> None:

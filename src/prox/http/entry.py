@@ -10,13 +10,14 @@ from prox.config.model import Tuning
 from prox.limits import ConnectionCaps
 from prox.observe.counters import Counters
 
+from .clientside import ClientConnection
 from .codec.errors import BadMessageError
 from .codec.request import RequestParser
 from .exchange import Client, Exchange
 from .limits import Limits
 
 if TYPE_CHECKING:
-    from .server import ServerConnection
+    from .arrival import Arrival
     from .turned_away import TurnedAway
 
 MOST_TURNED_AWAY: Final = 128
@@ -69,7 +70,7 @@ class Entry:
         self.caps = caps or ConnectionCaps()
         self.counters = counters or Counters()
         self.parser = RequestParser()
-        self.connections: set[ServerConnection] = set()
+        self.connections: set[ClientConnection] = set()
         self.turned_away: set[TurnedAway] = set()
         self.closing = False
         self.aborted = False
@@ -101,6 +102,56 @@ class Entry:
         self.connections.add(connection)
         return cast("asyncio.Protocol", connection)
 
+    # Connections that go through steps before their first protocol.
+
+    def arrive(self, connection: ClientConnection) -> bool:
+        """Count a connection just accepted. False where it is one too many: it is to be reset.
+
+        It is not told so, since that would take the very steps that the limit saves.
+        """
+        reason = self.caps.take(connection.client.ip)
+        if reason:
+            self._refuse(connection.client, reason)
+            return False
+        self.counters.opened()
+        self.connections.add(connection)
+        return True
+
+    def readdress(self, connection: ClientConnection, client: Client) -> str:
+        """Count a connection under its true client's address; the name of the limit where that one has too many.
+
+        Then it stays counted under its old address until it is given up.
+        """
+        self.caps.release(connection.client.ip)
+        reason = self.caps.take(client.ip)
+        if reason:
+            self.caps.add(connection.client.ip)
+            self._refuse(client, reason)
+        else:
+            connection.client = client
+        return reason
+
+    def replace(self, connection: ClientConnection, successor: ClientConnection) -> None:
+        """A connection goes on as another, of the same client."""
+        self.connections.remove(connection)
+        self.connections.add(successor)
+
+    def turned_back(self, connection: ClientConnection, reason: str) -> None:
+        """A connection ended before its first protocol."""
+        self.counters.ended(reason)
+        self.forget(connection)
+
+    def follow(self, arrival: Arrival) -> asyncio.Protocol:
+        """The protocol of a connection that has gone through its steps."""
+        from .server import ServerConnection
+
+        connection = ServerConnection(self, arrival.client)
+        arrival.become(connection)
+        return cast("asyncio.Protocol", connection)
+
+    def _refuse(self, client: Client, reason: str) -> None:
+        self.handler.malformed(client, BadMessageError("too many connections", 0, reason), "", "", 0)
+
     def lost(self, protocol: asyncio.Protocol) -> None:
         """A connection never came to the protocol that `connect` gave."""
         protocol.connection_lost(None)
@@ -124,7 +175,7 @@ class Entry:
         for connection in list(self.connections):
             connection.drain()
 
-    def forget(self, connection: ServerConnection) -> None:
+    def forget(self, connection: ClientConnection) -> None:
         """A connection has closed."""
         if connection not in self.connections:
             return

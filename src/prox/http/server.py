@@ -17,6 +17,7 @@ from prox.flow import Flow
 
 from . import beginnings
 from .answer import Http1Exchange, refusal
+from .clientside import ClientConnection
 from .codec.errors import BadMessageError
 from .codec.target import parse_target, split_host
 from .entry import Entry
@@ -43,7 +44,7 @@ _END: Final = b"\r\n\r\n"
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 
 
-class ServerConnection:
+class ServerConnection(ClientConnection):
     """One client's connection.
 
     An asyncio.Protocol, but not by name: mypyc compiles no class with a base that it does not compile.
@@ -62,7 +63,6 @@ class ServerConnection:
         "_starting",
         "_upload",
         "_watch",
-        "client",
         "loop",
         "transport",
         "write_paused",
@@ -71,8 +71,8 @@ class ServerConnection:
     transport: asyncio.Transport
 
     def __init__(self, entry: Entry, client: Client) -> None:
+        ClientConnection.__init__(self, client)
         self._entry = entry
-        self.client = client
         self.loop = asyncio.get_running_loop()
         self._watch: Watch | None = None
         self._deadline = 0.0
