@@ -17,6 +17,7 @@ from .dates import http_date
 from .exchange import Exchange, phrase
 
 if TYPE_CHECKING:
+    from .body import RequestBody
     from .server import ServerConnection
     from .streams import Sink, Source
 
@@ -196,7 +197,22 @@ class Http1Exchange(Exchange):
         self.flush()
         self.broken = True
         self.source = None
-        self.connection.break_answer(reset=not self._chunked and self._minor == 0)
+        self.connection.break_answer(
+            reset=self.connection.tunnel is not None or (not self._chunked and self._minor == 0)
+        )
+
+    async def tunnel(self, head: ResponseHead) -> RequestBody | None:
+        """See Answer."""
+        self.status = head.status
+        plain = head.plain_without(head.dropped) if head.dropped else head.plain
+        parts = [_status_line(head.status, head.reason), plain]
+        if head.status == 101:
+            names = [value for name, value in head.special if fields.kind(name) == fields.UPGRADE]
+            parts.append(b"\r\nConnection: Upgrade\r\nUpgrade: " + b", ".join(names))
+        parts.append(b"\r\n\r\n")
+        self.connection.transport.write(b"".join(parts))
+        self.body = self.connection.open_tunnel(self)
+        return self.body
 
     def drop(self) -> None:
         """See Exchange."""

@@ -123,6 +123,21 @@ class Answer(ABC):
         self.begin(head.status, head.headers, length, dropped=head.dropped, reason_phrase=head.reason)
         return self
 
+    @abstractmethod
+    async def tunnel(self, head: ResponseHead) -> RequestBody | None:
+        """Tell the client that the upstream agreed to a tunnel (101, or 2xx to CONNECT), and open it.
+
+        From now on `write` passes raw bytes to the client, and `end` is the end of that direction alone. What the client
+        sends is the body that comes back, paused until it is joined; it is the exchange's `body` too, so that both
+        are counted. The body's `ended` is the client's half-close.
+
+        Args:
+            head: the upstream's, `changed` where a hook changed it. Its hop-by-hop and framing fields do not go on.
+
+        Returns:
+            None where a hook refused, and the client was answered so: the upstream is to be told to stop.
+        """
+
     def respond(self, method: str, status: int, headers: Headers, body: bytes = b"") -> None:
         """Answer a request of `method` with a whole message that prox holds itself."""
         self.begin(status, [(b"Date", http_date()), *headers], len(body))
@@ -170,6 +185,27 @@ class Exchange(Answer):
         self.reason = ""
         self.streams = False
         self.source: Source | None = None
+
+    @property
+    def upgrade(self) -> bytes:
+        """What the client asks to go over to: tokens of its Upgrade that may be forwarded, joined; b"" for none.
+
+        An extended CONNECT of HTTP/2 (RFC 8441) is a GET with its `:protocol` here, and `extended`.
+        """
+        rare = self.head.rare
+        return b"" if rare is None else rare.upgrade
+
+    @property
+    def extended(self) -> bool:
+        """Whether the upgrade is an extended CONNECT: prox asks the upstream itself, by a handshake of its own."""
+        rare = self.head.rare
+        return rare is not None and rare.extended
+
+    @property
+    def asks_for_tunnel(self) -> bool:
+        """Whether it is CONNECT or an upgrade: `body` is None until the tunnel opens. Then `head.rare` is there."""
+        rare = self.head.rare
+        return rare is not None and (self.method == "CONNECT" or rare.upgrade != b"")
 
     @property
     @abstractmethod

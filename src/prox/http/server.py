@@ -17,12 +17,14 @@ from prox.flow import Flow
 
 from . import beginnings
 from .answer import Http1Exchange, refusal
-from .clientside import ClientConnection
+from .body import RequestBody
 from .codec.errors import BadMessageError
+from .codec.request import check_authority
 from .codec.target import parse_target, split_host
 from .entry import Entry
 from .exchange import Client
 from .sockets import has_hung_up, send_reset
+from .tunnel import ClientEnd
 from .upload import Upload
 from .watch import NEVER, Watch
 
@@ -44,7 +46,7 @@ _END: Final = b"\r\n\r\n"
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 
 
-class ServerConnection(ClientConnection):
+class ServerConnection:
     """One client's connection.
 
     An asyncio.Protocol, but not by name: mypyc compiles no class with a base that it does not compile.
@@ -63,16 +65,18 @@ class ServerConnection(ClientConnection):
         "_starting",
         "_upload",
         "_watch",
+        "client",
         "loop",
         "transport",
+        "tunnel",
         "write_paused",
     )
 
     transport: asyncio.Transport
 
     def __init__(self, entry: Entry, client: Client) -> None:
-        ClientConnection.__init__(self, client)
         self._entry = entry
+        self.client = client
         self.loop = asyncio.get_running_loop()
         self._watch: Watch | None = None
         self._deadline = 0.0
@@ -85,6 +89,7 @@ class ServerConnection(ClientConnection):
         self._lingering = False
         self._starting = False
         self._served = 0
+        self.tunnel: ClientEnd | None = None
         self.write_paused = False
 
     # What the transport says.
@@ -126,7 +131,8 @@ class ServerConnection(ClientConnection):
         self._entry.forget(self)
         if self._watch is not None:
             self._watch.stop()
-        self._gone()
+        if self.tunnel is None or not self.tunnel.over:
+            self._gone()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than its source writes."""
@@ -233,9 +239,7 @@ class ServerConnection(ClientConnection):
         target = parse_target(request.method, request.request_target)
         authority = request.host_header or b""
         if target.authority is not None:
-            # RFC 9112 section 3.2.2: Host must repeat the URL's authority; it is what routes and guards go by.
-            if authority.lower() != target.authority.lower() and request.host_header is not None:
-                raise BadMessageError("Host differs from the absolute URL")
+            check_authority(request, target.authority)
             authority = target.authority
         exchange = Http1Exchange(self, request, target, split_host(authority), authority, started)
         if limits.write_timeout is not None and self._watch is not None:
@@ -281,10 +285,19 @@ class ServerConnection(ClientConnection):
         elif piece:
             upload.body.feed(piece)
 
+    def open_tunnel(self, exchange: Http1Exchange) -> RequestBody:
+        """The upstream agreed to a tunnel: what the client has sent behind its request, and all that it will send."""
+        early, self._buffer = self._buffer, b""
+        self._close = True
+        self.tunnel = ClientEnd(self, exchange, early)
+        return self.tunnel.body
+
     # The end of an exchange.
 
     def answer_ended(self) -> None:
         """The exchange's answer is complete, or will never be."""
+        if self.tunnel is not None:
+            self.tunnel.answer_ended()
         self._advance()
 
     def _flow_ended(self, error: BaseException | None) -> None:
@@ -375,7 +388,7 @@ class ServerConnection(ClientConnection):
     def _gone(self) -> None:
         """The client has gone: cancel what it asked for."""
         self._buffer = b""
-        exchange = self._exchange
+        exchange, tunnel = self._exchange, self.tunnel
         if exchange is None:
             return
         self._exchange = None
@@ -385,7 +398,13 @@ class ServerConnection(ClientConnection):
             exchange.reason = exchange.reason or "client_aborted"
         if upload is not None:
             upload.body.break_off(ConnectionResetError("the client went away"))
+        elif tunnel is not None:
+            tunnel.lost()
         self._flow.cancel()
+
+    def abandon(self) -> None:
+        """The client has gone without a word of its transport."""
+        self._gone()
 
     def _break_request(self, error: BadMessageError) -> None:
         """The request turned out malformed, too large or too slow while it was served."""
@@ -449,6 +468,8 @@ class ServerConnection(ClientConnection):
         exchange = self._exchange
         if exchange is None or self.transport.is_closing():
             return self._check_idle(now)
+        if self.tunnel is not None:
+            return self.tunnel.check(now)
         latest = NEVER
         if self.is_paused or self._is_far_ahead():
             if has_hung_up(self.transport):

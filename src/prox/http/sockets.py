@@ -46,3 +46,10 @@ def has_hung_up(transport: asyncio.Transport) -> bool:
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
     return bool(poll.poll(0))
+
+
+def is_lost(transport: asyncio.Transport) -> bool:
+    """Whether the connection has ended in both directions, as by RST: where a FIN alone says nothing against it."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), 0)  # errors and hang-ups are always told
+    return bool(poll.poll(0))

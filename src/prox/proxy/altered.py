@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prox.http.codec import fields
 from prox.http.codec.fields import Headers
 from prox.http.codec.response import ResponseHead
 from prox.http.exchange import Answer, Exchange
 from prox.http.streams import Sink, Source
 from prox.wire import HeaderChanges
+
+if TYPE_CHECKING:
+    from prox.http.body import RequestBody
 
 
 class AlteredAnswer(Answer):
@@ -71,6 +76,11 @@ class AlteredAnswer(Answer):
     def interim(self, status: int, headers: Headers, reason_phrase: bytes | None = None) -> None:
         """See Answer: not changed."""
         self._exchange.interim(status, headers, reason_phrase)
+
+    async def tunnel(self, head: ResponseHead) -> RequestBody | None:
+        """See Answer."""
+        headers = kept(head.headers, head.dropped) if head.dropped else head.headers
+        return await self._exchange.tunnel(head.changed(head.status, altered(headers, self.changes)))
 
     def flush(self) -> None:
         """See Answer."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prox.flow import Completion, Flow
+from prox.http.codec import fields
 from prox.http.codec.fields import Headers
+from prox.http.codec.response import ResponseHead
 from prox.http.exchange import Answer, Exchange
 from prox.http.streams import Source
 from prox.plugin import HookError, RequestNotEncodable
 
 from .altered import kept
+
+if TYPE_CHECKING:
+    from prox.http.body import RequestBody
 
 _BODILESS: Final = frozenset({204, 304})
 
@@ -186,6 +191,24 @@ class HeldAnswer(Answer):
     def interim(self, status: int, headers: Headers, reason_phrase: bytes | None = None) -> None:
         """See Answer: not held."""
         self._exchange.interim(status, headers, reason_phrase)
+
+    async def tunnel(self, head: ResponseHead) -> RequestBody | None:
+        """See Answer: asks first. A status of a plugin's own that opens no tunnel refuses it, with an empty body."""
+        headers = kept(head.headers, head.dropped) if head.dropped else head.headers
+        try:
+            status, headers = await self._decide(head.status, headers)
+        except (HookError, RequestNotEncodable):
+            self._refuse()
+            return None
+        if status == head.status or (head.status >= 200 and 200 <= status < 300):
+            self.settled.set()
+            return await self._exchange.tunnel(head.changed(status, headers))
+        self._refused = True
+        headers = [pair for pair in headers if not fields.folded_name(pair[0]).startswith(b"sec-websocket-")]
+        self._exchange.begin(status, headers, 0)
+        self._exchange.end()
+        self.settled.set()
+        return None
 
     def flush(self) -> None:
         """See Answer."""

@@ -65,6 +65,9 @@ _MAX_REMEMBERED: Final = 4096
 _MOST_HOPS: Final = 9
 """Digits of a Max-Forwards that are counted."""
 
+_UPGRADE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
+_NEVER_UPGRADED: Final = re.compile(rb"(?i:h2|h3|http|tls)(?![A-Za-z])|(?i:h2c)")
+
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
 
@@ -76,15 +79,19 @@ class Rare:
         announced: the values of Trailer, joined.
         max_forwards: the value of Max-Forwards.
         hops: the same as a number: how often the request may be forwarded, -1 where it does not say.
+        upgrade: tokens of Upgrade that may be forwarded, joined; b"" for none (see `upgrades`).
+        extended: it came as an extended CONNECT (RFC 8441), which `upgrade` is the `:protocol` of.
     """
 
-    __slots__ = ("announced", "hops", "max_forwards", "trailers")
+    __slots__ = ("announced", "extended", "hops", "max_forwards", "trailers", "upgrade")
 
     def __init__(self) -> None:
         self.trailers = False
         self.announced = b""
         self.max_forwards = b""
         self.hops = -1
+        self.upgrade = b""
+        self.extended = False
 
 
 class _Meaning:
@@ -126,7 +133,7 @@ class RequestHead(fields.Fields):
         expects_continue: whether the client waits for 100 before it sends the body.
         dropped: folded names that Connection declared hop-by-hop.
         forwarded_for: the X-Forwarded-For values, joined.
-        rare: what few requests say, None where this one says nothing of it.
+        rare: what few requests say, None where this one says nothing of it; always there for CONNECT.
     """
 
     __slots__ = (
@@ -220,6 +227,22 @@ class RequestParser:
         self._parser = httptools.HttpRequestParser(self)
 
 
+def made_head(method: str, target: bytes, plain: bytes, special: Headers) -> RequestHead:
+    """A head that came in another form than HTTP/1.1's, told as one of HTTP/1.1.
+
+    Args:
+        method: registered method.
+        target: the request target.
+        plain: lines that mean nothing to a proxy, see Fields; checked.
+        special: the other fields, Host among them.
+
+    Raises:
+        BadMessageError: with the status that the client deserves.
+    """
+    interpret = _interpret if sum([len(value) for _, value in special]) <= _MAX_REMEMBERED else _interpret.__wrapped__
+    return RequestHead(method, target, 1, plain, special, interpret(tuple(special), 1))
+
+
 def _refuse(message: str, status: int = 400, reason: str = "malformed") -> NoReturn:
     raise BadMessageError(message, status, reason)
 
@@ -259,6 +282,7 @@ def _interpret(special: tuple[tuple[bytes, bytes], ...], minor: int) -> _Meaning
     connection: frozenset[bytes] = frozenset()
     hosts = 0
     encodings: list[bytes] = []
+    upgrade: list[bytes] = []
     for name, value in special:
         what = fields.kind(name)
         if what == fields.HOST:
@@ -273,6 +297,8 @@ def _interpret(special: tuple[tuple[bytes, bytes], ...], minor: int) -> _Meaning
             meaning.length = fields.content_length(value)
         elif what == fields.TRANSFER_ENCODING:
             encodings.append(value)
+        elif what == fields.UPGRADE:
+            upgrade += upgrades(value)
         elif what == fields.FORWARDED_FOR:
             meaning.forwarded_for += b", " + value if meaning.forwarded_for else value
         elif what == fields.EXPECT:
@@ -286,12 +312,24 @@ def _interpret(special: tuple[tuple[bytes, bytes], ...], minor: int) -> _Meaning
     if encodings:
         _check_encoding(encodings, minor, has_length=meaning.has_length)
         meaning.length = CHUNKED
+    if upgrade and b"upgrade" in connection and minor == 1 and not meaning.length:
+        meaning.rare = meaning.rare or Rare()
+        meaning.rare.upgrade = b", ".join(upgrade)
     meaning.dropped = fields.dropped_fields(connection)
     if b"close" in connection:
         meaning.close = True
     elif minor == 0 and b"keep-alive" in connection:
         meaning.close = False
     return meaning
+
+
+def upgrades(value: bytes) -> list[bytes]:
+    """The members of an Upgrade value that may go on (RFC 9110 section 7.8).
+
+    Not another version of HTTP, which would carry requests past routes and guards, and not TLS, which is between two hops.
+    """
+    members = [member.strip(b" \t") for member in value.split(b",")]
+    return [member for member in members if _UPGRADE.fullmatch(member) and not _NEVER_UPGRADED.match(member)]
 
 
 def _interpret_rare(rare: Rare, what: int, value: bytes, minor: int) -> None:
@@ -341,6 +379,29 @@ def _has_unknown_coding(head: bytes) -> bool:
     """The same of a head that httptools refused."""
     lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
     return any(name.lower() == b"transfer-encoding" and _is_unknown_coding(value) for name, _, value in lines)
+
+
+def check_authority(request: RequestHead, authority: bytes) -> None:
+    """What a request for a proxy, with an absolute URL or CONNECT, must keep to; `authority` is what its target names.
+
+    Host must repeat it, since that is what routes and guards go by (RFC 9112 sections 3.2.2 and 3.2.3); to CONNECT many
+    clients say it without the port. CONNECT has no content (RFC 9110 section 9.3.6).
+
+    Raises:
+        BadMessageError: it does not.
+    """
+    host = request.host_header
+    if request.method == "CONNECT":
+        if request.length:
+            raise BadMessageError("CONNECT with content")
+        request.rare = Rare()  # none of its other fields means anything to it; the one there may be shared
+        if host is not None and host.lower() not in {
+            authority.lower(),
+            authority.lower().rpartition(b":")[0],
+        }:
+            raise BadMessageError("Host differs from what CONNECT names")
+    elif host is not None and host.lower() != authority.lower():
+        raise BadMessageError("Host differs from the absolute URL")
 
 
 def _expectation(value: bytes) -> bool:

@@ -56,6 +56,27 @@ class ResponseHead(fields.Fields):
         self.reason = reason
         self.length, self.content_length, self.close, self.dropped, self.filtered = meaning
 
+    def changed(self, status: int, headers: fields.Headers) -> ResponseHead:
+        """The same with another status, and with these for the fields that mean nothing to a proxy."""
+        plain = b"".join([fields.line_of(*pair) for pair in headers if fields.kind(pair[0]) not in _OWN])
+        meaning = (0, None, self.close, frozenset[bytes](), False)
+        reason = self.reason if status == self.status else b""
+        return ResponseHead(self.minor, status, reason, plain, self.special, meaning)
+
+
+_OWN: Final = frozenset(
+    {
+        fields.CONNECTION,
+        fields.CONTENT_LENGTH,
+        fields.HOP_BY_HOP,
+        fields.TE,
+        fields.TRAILER,
+        fields.TRANSFER_ENCODING,
+        fields.UNDERSCORED_FRAMING,
+        fields.UPGRADE,
+    }
+)
+
 
 class ResponseParser:
     """Reads whole response heads, one after the other."""
