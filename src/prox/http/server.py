@@ -18,6 +18,7 @@ from prox.flow import Flow
 from . import beginnings
 from .answer import Http1Exchange, refusal
 from .body import RequestBody
+from .clientside import ClientConnection
 from .codec.errors import BadMessageError
 from .codec.request import check_authority
 from .codec.target import parse_target, split_host
@@ -46,7 +47,7 @@ _END: Final = b"\r\n\r\n"
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 
 
-class ServerConnection:
+class ServerConnection(ClientConnection):
     """One client's connection.
 
     An asyncio.Protocol, but not by name: mypyc compiles no class with a base that it does not compile.
@@ -65,7 +66,6 @@ class ServerConnection:
         "_starting",
         "_upload",
         "_watch",
-        "client",
         "loop",
         "transport",
         "tunnel",
@@ -75,8 +75,8 @@ class ServerConnection:
     transport: asyncio.Transport
 
     def __init__(self, entry: Entry, client: Client) -> None:
+        ClientConnection.__init__(self, client)
         self._entry = entry
-        self.client = client
         self.loop = asyncio.get_running_loop()
         self._watch: Watch | None = None
         self._deadline = 0.0
