@@ -91,16 +91,24 @@ class Entry:
 
     def connect(self, peer: object = None) -> asyncio.Protocol | None:
         """The protocol for a connection just accepted, None where it is to be reset."""
-        from .server import ServerConnection
-
         client = Client(peer)
         reason = self.caps.take(client.ip)
         if reason:
             return self._turn_away(client, reason)
         self.counters.opened()
-        connection = ServerConnection(self, client)
+        connection = self._first(client)
         self.connections.add(connection)
         return cast("asyncio.Protocol", connection)
+
+    def _first(self, client: Client) -> ClientConnection:
+        """What a connection speaks without TLS."""
+        if self.limits.h2c:
+            from .h2.preface import FirstBytes
+
+            return FirstBytes(self, client)
+        from .server import ServerConnection
+
+        return ServerConnection(self, client)
 
     # Connections that go through steps before their first protocol.
 
@@ -143,9 +151,7 @@ class Entry:
 
     def follow(self, arrival: Arrival) -> asyncio.Protocol:
         """The protocol of a connection that has gone through its steps."""
-        from .server import ServerConnection
-
-        connection = ServerConnection(self, arrival.client)
+        connection = self._first(arrival.client)
         arrival.become(connection)
         return cast("asyncio.Protocol", connection)
 

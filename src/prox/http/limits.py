@@ -12,6 +12,9 @@ class Limits:
     """Deadlines in seconds (None is off) and sizes in bytes, by their names in `config`."""
 
     __slots__ = (
+        "h2_ping_timeout",
+        "h2_read_idle_timeout",
+        "h2c",
         "idle_timeout",
         "max_body_bytes",
         "max_header_bytes",
@@ -26,6 +29,9 @@ class Limits:
     )
 
     def __init__(self, tuning: Tuning) -> None:
+        self.h2c: bool = tuning.h2c
+        self.h2_ping_timeout: float | None = tuning.h2_ping_timeout
+        self.h2_read_idle_timeout: float | None = tuning.h2_read_idle_timeout
         self.idle_timeout: float | None = tuning.idle_timeout
         self.max_body_bytes: int = tuning.max_body_bytes
         self.max_header_bytes: int = tuning.max_header_bytes
