@@ -46,7 +46,7 @@ _MEANINGS: Final = {
 }
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_NOT_IN_PATH: Final = re.compile(rb"[\x00-\x20\x7f#]")
+_NOT_IN_PATH: Final = re.compile(rb"[\x00-\x20\x7f-\xff#]")
 
 
 class RequestFields:
