@@ -26,8 +26,8 @@ _log = logging.getLogger("prox.listen")
 Step: TypeAlias = Callable[[Arrival], Awaitable[None]]
 """Does one thing with the raw socket of an arrival.
 
-It returns where the next step goes on; raises TurnedBackError where the connection is refused; or makes the arrival `become`
-what serves the connection, and then no step follows. Deadlines are its own: `arrival.within`.
+It returns where the next step goes on; raises TurnedBackError where the connection is refused; or lets the arrival `serve` or
+`become` what serves the connection, and then no step follows. Deadlines are its own: `arrival.within`.
 """
 
 
@@ -89,7 +89,7 @@ class Front:
         for step in steps.before:
             await step(arrival)
             arrival.within(None, "")
-            if arrival.over:
+            if arrival.over or arrival.served:
                 return
         if steps.handshake is not None:
             await steps.handshake(arrival)

@@ -50,6 +50,7 @@ class Arrival(ClientConnection):
     Attributes:
         sock: the raw socket, not blocking.
         over: it has become another connection, or is gone.
+        served: a step serves it to its end.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Arrival(ClientConnection):
         "_timer",
         "_waits",
         "over",
+        "served",
         "sock",
     )
 
@@ -70,6 +72,7 @@ class Arrival(ClientConnection):
         sock.setblocking(False)
         self.sock = sock
         self.over = False
+        self.served = False
         self._entry = entry
         self._loop = asyncio.get_running_loop()
         self._flow = Flow(self._ended)
@@ -131,9 +134,15 @@ class Arrival(ClientConnection):
         self.within(None, "")
         self._entry.replace(self, connection)
 
+    def serve(self) -> None:
+        """The step at work serves the connection itself, and no other follows: a drain waits for its end."""
+        self.served = True
+        self.within(None, "")
+
     def drain(self) -> None:
-        """See ClientConnection: nothing was asked for yet."""
-        self._give_up("shutdown")
+        """See ClientConnection: where it is not served yet, nothing was asked for."""
+        if not self.served:
+            self._give_up("shutdown")
 
     def abort(self) -> None:
         """See ClientConnection."""
@@ -153,6 +162,11 @@ class Arrival(ClientConnection):
                 _log.debug("a connection could not be served: %s", error)
             return
         self.over = True
+        if self.served:
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                _log.error("a connection failed inside prox", exc_info=error)
+            self._entry.forget(self)
+            return
         reason = self._reason
         if not reason and isinstance(error, TurnedBackError):
             reason = error.reason

@@ -29,13 +29,15 @@ class Client:
         address: `ip:port` (`[v6]:port`), as hooks get it.
         scheme: b"http" or b"https".
         forwarded: X-Forwarded-For and -Proto of a request that came without, as lines.
+        local: the socket address that it connected to; None where nobody asks for it.
     """
 
-    __slots__ = ("address", "forwarded", "ip", "scheme")
+    __slots__ = ("address", "forwarded", "ip", "local", "scheme")
 
     def __init__(self, peer: object, scheme: bytes = b"http") -> None:
         self.ip = ""
         self.address = "unix:0"
+        self.local: object = None
         self.scheme = scheme
         if isinstance(peer, tuple) and len(peer) >= 2:
             ip = str(peer[0]).partition("%")[0].removeprefix("::ffff:")

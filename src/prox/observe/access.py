@@ -62,6 +62,8 @@ class AccessRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Time spent in hooks."""
     reason: str = ""
     """Why the connection was closed."""
+    server_name: str = ""
+    """The name in the ClientHello of a connection that was passed on or dropped unopened."""
 
 
 class AccessLog:

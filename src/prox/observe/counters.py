@@ -39,6 +39,7 @@ class Counters:
         "connections",
         "ends",
         "latency",
+        "passed",
         "statuses",
         "upstream_faults",
     )
@@ -50,10 +51,12 @@ class Counters:
         """Client connections accepted."""
         self.statuses = [0] * 6
         """Requests by first digit of their status; at 0 those that were dropped without an answer."""
+        self.passed = 0
+        """TLS connections that a `pass` route took, and that have ended."""
         self.bytes_in = 0
-        """Body bytes from clients."""
+        """Body bytes from clients, and all bytes of connections that were passed on."""
         self.bytes_out = 0
-        """Body bytes to clients."""
+        """The same to clients."""
         self.ends: dict[str, int] = {}
         """Requests and connections that ended otherwise than asked, by the access log's token: what limits did, too."""
         self.upstream_faults: dict[str, int] = {}
@@ -88,6 +91,12 @@ class Counters:
         self.bytes_out += bytes_out
         self.latency.observe(seconds)
 
+    def passed_on(self, bytes_in: int, bytes_out: int) -> None:
+        """A TLS connection that a `pass` route took has ended."""
+        self.passed += 1
+        self.bytes_in += bytes_in
+        self.bytes_out += bytes_out
+
     def ended(self, reason: str) -> None:
         """A request or a connection ended otherwise than asked, for the `reason` that the access log says."""
         self.ends[reason] = self.ends.get(reason, 0) + 1
@@ -100,6 +109,7 @@ class Counters:
         """Add the figures of another."""
         self.active += other.active
         self.connections += other.connections
+        self.passed += other.passed
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         self.statuses = [mine + its for mine, its in zip(self.statuses, other.statuses, strict=True)]
