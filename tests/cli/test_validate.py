@@ -13,7 +13,7 @@ import pytest
 PROX = Path(sys.executable).with_name("prox")
 VALID = '{ services: { web: { listen: ":8080", routes: [{ action: { type: "drop" } }] } } }'
 BROKEN = '{ services: { web: { listen: ":8080", route: [] } } }'
-REFUSED = '{ services: { web: { listen: ":8080", routes: [{ speed: { upload_mbps: 1 }, action: { type: "drop" } }] } } }'
+REFUSED = '{ admin: { listen: "127.0.0.1:9090" } }'
 
 
 def prox(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -44,7 +44,7 @@ def test_what_serve_would_refuse_is_refused(tmp_path: Path) -> None:
     done = prox("validate", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        "config.json5:1:57: error: services.web.routes[0].speed: not available in this version: bandwidth limits",
+        "config.json5:1:10: error: admin: not available in this version: the admin API",
         "config.json5: 1 error",
     ]
 

@@ -43,7 +43,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         ["services.web.config.proxy_protocol"],
     ),
     (tuning(h2c=True), ["services.web.config.h2c"]),
-    (route(speed={"upload_mbps": 1}), ["services.web.routes[0].speed"]),
     (route(match={"forward_proxy": True}), ["services.web.routes[0].match.forward_proxy"]),
     (
         route(match={"domain": "a.b"}, action={"type": "pass", "upstream": "a:1"}),

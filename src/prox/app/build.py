@@ -17,12 +17,13 @@ from prox import routing
 from prox.balancing import Balancer, HealthBook, make
 from prox.config import model
 from prox.http.pool import Pools
-from prox.limits import ConnectionCaps
+from prox.limits import ConnectionCaps, Groups
 from prox.observe.access import AccessLog, AccessLogs
 from prox.observe.counters import Counters
 from prox.plugin import Binding, RouteInfo
 from prox.proxy.actions.queued import Queue
 from prox.proxy.route import Route
+from prox.proxy.speed import RouteSpeed
 from prox.routing import Table
 
 from .actions import ActionKey, Actions
@@ -69,6 +70,7 @@ class Built:
         balancers: by route, so that the next configuration finds them.
         books: what is known of targets, by name of the action, or by route where it has none.
         queues: of actions that limit their connections, by the same.
+        speeds: the limits of bandwidth of all routes.
         resets: what puts the configured targets and limits in force in what is used already.
         logs: the access logs opened, by path.
         unopened: why others can't be.
@@ -82,6 +84,7 @@ class Built:
     balancers: dict[RouteKey, Balancer] = field(default_factory=dict)
     books: dict[str | ActionKey, HealthBook] = field(default_factory=dict)
     queues: dict[str | ActionKey, Queue] = field(default_factory=dict)
+    speeds: dict[RouteKey, RouteSpeed] = field(default_factory=dict)
     resets: list[Callable[[], None]] = field(default_factory=list)
     logs: dict[str, AccessLog] = field(default_factory=dict)
     unopened: dict[str, str] = field(default_factory=dict)
@@ -99,6 +102,7 @@ class Builder:
     def __init__(self, pools: Pools, logs: AccessLogs) -> None:
         self._pools = pools
         self._logs = logs
+        self._groups = Groups()
 
     def build(self, config: model.Config, before: Built | None) -> Built:
         """Build `config`; balancers and figures of `before` go on where route and service stay.
@@ -156,6 +160,7 @@ class Builder:
             key = _route_key(name, route, built)
             action = actions.get(route.action, key)
             balancer = _balancer(key, route, built, before)
+            speed = self._speed(key, route, built, before)
             bound = list(bindings.of_route(f"{name}:{index}", config, route))
             built.bindings += bound
             made = Route(
@@ -170,12 +175,14 @@ class Builder:
                     built, route.access_log, route.action.access_log, built.config.logging.access_log
                 ),
                 max_body_bytes=_body_limit(route, tuning, ceiling),
+                speed=speed,
             )
             built.routes[made.id] = RouteInfo(
                 action=route.action.name,
                 balancer=balancer,
                 key=key,
                 dot_segments=built.config.runtime.dot_segments == "pass",
+                speed=speed,
             )
             routes.append((route.match, made))
         built.files |= actions.files
@@ -187,6 +194,12 @@ class Builder:
             caps,
             self._log(built, built.config.logging.access_log),
         )
+
+    def _speed(self, key: RouteKey, config: model.Route, built: Built, before: Built | None) -> RouteSpeed:
+        speed = None if before is None else before.speeds.get(key)
+        speed = built.speeds[key] = speed or RouteSpeed(self._groups)
+        built.resets.append(partial(speed.configure, config.speed))
+        return speed
 
     def _log(self, built: Built, *paths: str | None) -> AccessLog | None:
         """The access log that the first of `paths` names, None where that is "off" or none is."""
@@ -206,7 +219,7 @@ def _route_key(service: str, config: model.Route, built: Built) -> RouteKey:
     """What a route is over reloads: its service, match and named action; an inline action may change its mind."""
     match = "" if config.match is None else config.match.model_dump_json()
     number = 0
-    while (key := (service, match, config.action.name, number)) in built.balancers:
+    while (key := (service, match, config.action.name, number)) in built.speeds:
         number += 1
     return key
 

@@ -82,7 +82,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "read_buffer_size": _Row("note", "sizes of buffers", _set),
         "write_buffer_size": _Row("note", "sizes of buffers", _set),
     },
-    Route: {"speed": _Row("error", "bandwidth limits")},
     Match: {"forward_proxy": _Row("error", "forward proxying")},
     ProxyAction: {
         "tls": _Row("error", "TLS to upstreams"),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from prox.flow import Completion
 
 from .codec.request import CHUNKED
 from .codec.trailers import passed_on
-from .streams import Sink, Source
+from .streams import NOWHERE, Sink, Source
 
 
 class RequestBody:
@@ -146,7 +144,7 @@ class RequestBody:
 
     def stop(self) -> None:
         """Nobody wants the rest: what comes is dropped."""
-        self._sink = _NOWHERE
+        self._sink = NOWHERE
         self._held = []
         self._held_size = 0
         self._connection.stop()
@@ -167,20 +165,3 @@ class RequestBody:
     def is_unknown(self) -> bool:
         """Whether the client did not say how long the body is."""
         return self.length == CHUNKED
-
-
-class _Nowhere:
-    def write(self, data: bytes) -> None:
-        pass
-
-    def end(self, data: bytes = b"") -> None:
-        pass
-
-    def end_with_trailers(self, data: bytes, trailers: bytes) -> None:
-        pass
-
-    def fail(self, error: Exception) -> None:
-        pass
-
-
-_NOWHERE: Final = _Nowhere()

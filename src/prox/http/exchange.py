@@ -17,6 +17,8 @@ from .codec.target import Target
 from .dates import http_date
 
 if TYPE_CHECKING:
+    from prox.limits import OwnLimits
+
     from .body import RequestBody
     from .streams import Sink, Source
 
@@ -29,14 +31,16 @@ class Client:
         address: `ip:port` (`[v6]:port`), as hooks get it.
         scheme: b"http" or b"https".
         forwarded: X-Forwarded-For and -Proto of a request that came without, as lines.
+        limits: the limits of bandwidth that it has to itself; None while there is none.
         local: the socket address that it connected to; None where nobody asks for it.
     """
 
-    __slots__ = ("address", "forwarded", "ip", "local", "scheme")
+    __slots__ = ("address", "forwarded", "ip", "limits", "local", "scheme")
 
     def __init__(self, peer: object, scheme: bytes = b"http") -> None:
         self.ip = ""
         self.address = "unix:0"
+        self.limits: OwnLimits | None = None
         self.local: object = None
         self.scheme = scheme
         if isinstance(peer, tuple) and len(peer) >= 2:

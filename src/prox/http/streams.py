@@ -6,7 +6,7 @@ counter on the way is a sink before the sink.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Source(Protocol):
@@ -36,3 +36,22 @@ class Sink(Protocol):
 
     def fail(self, error: Exception) -> None:
         """The source broke off: what was written is not a whole message and must not be passed off as one."""
+
+
+class Nowhere:
+    """A sink for what nobody wants any more."""
+
+    def write(self, data: bytes) -> None:
+        """See Sink."""
+
+    def end(self, data: bytes = b"") -> None:
+        """See Sink."""
+
+    def end_with_trailers(self, data: bytes, trailers: bytes) -> None:
+        """See Sink."""
+
+    def fail(self, error: Exception) -> None:
+        """See Sink."""
+
+
+NOWHERE: Final = Nowhere()

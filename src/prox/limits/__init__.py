@@ -2,7 +2,26 @@
 
 from prox.limits.buckets import MBPS, Bucket
 from prox.limits.caps import ConnectionCaps
-from prox.limits.pacing import Clock, Gate, Pacer, Timer
+from prox.limits.groups import Group, Groups, OwnLimits, Pair, Rates, lower, lowest, megabits
+from prox.limits.pacing import Clock, Gate, Pacer, Polled, Timer
 from prox.limits.places import Places
 
-__all__ = ["MBPS", "Bucket", "Clock", "ConnectionCaps", "Gate", "Pacer", "Places", "Timer"]
+__all__ = [
+    "MBPS",
+    "Bucket",
+    "Clock",
+    "ConnectionCaps",
+    "Gate",
+    "Group",
+    "Groups",
+    "OwnLimits",
+    "Pacer",
+    "Pair",
+    "Places",
+    "Polled",
+    "Rates",
+    "Timer",
+    "lower",
+    "lowest",
+    "megabits",
+]

@@ -268,3 +268,43 @@ class Gate:
         wake = self._wake
         if wake is not None:
             wake()
+
+
+class Polled:
+    """A gate for one who asks from time to time, and reads no more than it may pass on (see prox.l4.relay.Pace).
+
+    Args:
+        pacers: the limits; see Gate.
+    """
+
+    __slots__ = ("_allowed", "_gate")
+
+    def __init__(self, pacers: Sequence[Pacer]) -> None:
+        self._gate = Gate(pacers, _not_told)
+        self._allowed = 0
+
+    def allowed(self, most: int, now: float) -> int:  # noqa: ARG002 - the pacers have a clock
+        """How many of `most` bytes may be read now; 0 for none."""
+        unused, self._allowed = self._allowed, 0
+        if unused:
+            self._gate.give_back(unused)
+        self._allowed = self._gate.take(most)
+        return self._allowed
+
+    def passed(self, size: int, now: float) -> None:  # noqa: ARG002 - the same
+        """So many were; the others are allowed again."""
+        unused, self._allowed = self._allowed - size, 0
+        if unused:
+            self._gate.give_back(unused)
+
+    def wait(self, now: float) -> float:  # noqa: ARG002 - the same
+        """Where none may: seconds until some may."""
+        return _SHARED_TICK
+
+    def close(self) -> None:
+        """The stream is over."""
+        self._gate.close()
+
+
+def _not_told() -> None:
+    pass

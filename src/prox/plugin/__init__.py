@@ -50,7 +50,7 @@ from .figures import HookFigures, PluginState, State
 from .index import HookIndex
 from .limits import PluginLimits
 from .manager import Manager, Prepared
-from .model import BalancerSink, Binding, Delays, OnError, PluginSpec, RouteInfo
+from .model import BalancerSink, Binding, Delays, OnError, PluginSpec, RouteInfo, SpeedSink
 from .process import Process
 
 __all__ = [
@@ -100,6 +100,7 @@ __all__ = [
     "ResponseModResult",
     "ResponsePair",
     "RouteInfo",
+    "SpeedSink",
     "State",
     "UpstreamResponseInfo",
     "marshal_envelope",

@@ -347,7 +347,7 @@ class Manager:
     # What plugins bring about.
 
     def pushed(self, supervisor: Supervisor, life: Life, push: Push) -> None:
-        """Take a push: check it whole, keep it, and give it to the balancers in force."""
+        """Take a push: check it whole, keep it, and give it to the routes in force."""
         coming = self._preparing
         in_force = self._supervisors.get(supervisor.spec) is supervisor
         if not in_force and (coming is None or coming.supervisors.get(supervisor.spec) is not supervisor):
@@ -375,6 +375,10 @@ class Manager:
         plugin, address, value = supervisor.spec, pushed.address, pushed.value
         if isinstance(value, Speed):
             self._pushes.keep_speed(plugin, address, value)
+            for route in self._reached(supervisor, pushed):
+                latest = self._pushes.speed(self._plan, route, value.group_key)
+                if route.speed is not None and latest is not None:
+                    route.speed.push(value.group_key, latest)
             return
         if isinstance(value, Mapping):
             self._pushes.keep_groups(plugin, address, value)

@@ -71,7 +71,7 @@ class RequestMerge:
                 self._response = HeaderMerge(ON_RESPONSES)
             self._response.take(_NONE, result.response, _NOBODYS, complaints)
         if result.speed is not None:
-            self._speed = _slower(self._speed, result.speed)
+            self._speed = slower(self._speed, result.speed)
         if result.strip_query:
             self._strip_query = True
         if result.path:
@@ -133,7 +133,7 @@ class ResponseMerge:
         )
 
 
-def _slower(one: Speed | None, other: Speed) -> Speed:
+def slower(one: Speed | None, other: Speed) -> Speed:
     """The lowest cap of each direction that is one, and the first group key."""
     if one is None:
         return other

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
-from prox.wire import FRAME_LIMIT, LINE_LIMIT, MatchInfo
+from prox.wire import FRAME_LIMIT, LINE_LIMIT, MatchInfo, Speed
 
 from .limits import PluginLimits
 
@@ -21,6 +21,16 @@ class BalancerSink(Protocol):
 
     def set_groups(self, groups: Mapping[str, Sequence[str]]) -> None:
         """Replace all keyed lists."""
+
+
+class SpeedSink(Protocol):
+    """What takes pushed speeds of one route. They have been checked."""
+
+    def set_speeds(self, speeds: Mapping[str, Speed]) -> None:
+        """Replace all, by group key in the order in which they were pushed; an empty key is that of the route itself."""
+
+    def push(self, key: str, speed: Speed) -> None:
+        """A speed was pushed just now, for this group key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +139,14 @@ class RouteInfo:
             when None.
         dot_segments: whether a path that a plugin sends upstream may have segments `.` or `..`; else such an answer is of
             the wrong shape.
+        speed: takes the pushed speeds; None for a route that has no use for them.
     """
 
     action: str = ""
     balancer: BalancerSink | None = None
     key: Hashable = None
     dot_segments: bool = False
+    speed: SpeedSink | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 from .headers import normalise
 from .life import Assignment
-from .model import BalancerSink, Binding, OnError, PluginSpec, RouteInfo
+from .model import BalancerSink, Binding, OnError, PluginSpec, RouteInfo, SpeedSink
 
 NO_ROUTE: Final = "(no route)"
 """The key of a plugin that runs without a route."""
@@ -23,6 +23,7 @@ class Route:
     action: str
     balancer: BalancerSink | None
     dot_segments: bool
+    speed: SpeedSink | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Plan:
         if balancer is None:
             balancer = next((binding.balancer for binding in bound if binding.balancer is not None), None)
         key = route_id if info.key is None else info.key
-        route = Route(route_id, key, info.action, balancer, info.dot_segments)
+        route = Route(route_id, key, info.action, balancer, info.dot_segments, info.speed)
         self.routes[route_id] = route
         self.by_key.setdefault(key, []).append(route)
         if info.action:

@@ -39,12 +39,17 @@ class _Kept(Generic[V]):
         self.values.setdefault(plugin, {})[address] = (order, value)
 
     def latest(self, plan: Plan, route: Route) -> V | None:
+        best = self.placed(plan, route)
+        return best[1] if best is not None else None
+
+    def placed(self, plan: Plan, route: Route) -> tuple[int, V] | None:
+        """The latest, with its place in time."""
         best: tuple[int, V] | None = None
         for plugin, kept in self.values.items():
             for found in _reaching(kept, plan, plugin, route):
                 if best is None or found[0] > best[0]:
                     best = found
-        return best[1] if best is not None else None
+        return best
 
     def prune(self, plan: Plan) -> None:
         for plugin in [gone for gone in self.values if gone not in plan.assignments]:
@@ -91,13 +96,15 @@ class PushStore:
         self._speeds.setdefault(speed.group_key, _Kept()).keep(plugin, address, self._next(), speed)
 
     def apply(self, plan: Plan, failed: Callable[[Route, Exception], None]) -> None:
-        """Give every balancer of a plan what was pushed for its route.
+        """Give every route of a plan what was pushed for it.
 
         Args:
             plan: the routes in force.
             failed: told of a balancer that raised; the others get theirs all the same.
         """
         for route in plan.routes.values():
+            if route.speed is not None:
+                route.speed.set_speeds(self._speeds_of(plan, route))
             if route.balancer is None:
                 continue
             targets = self._targets.latest(plan, route)
@@ -112,13 +119,23 @@ class PushStore:
 
     def speeds(self, plan: Plan) -> dict[str, dict[str, Speed]]:
         """The speeds that hold, by route id and group key (empty: for the route itself)."""
-        found: dict[str, dict[str, Speed]] = {}
+        found = {route.id: self._speeds_of(plan, route) for route in plan.routes.values()}
+        return {route_id: speeds for route_id, speeds in found.items() if speeds}
+
+    def speed(self, plan: Plan, route: Route, group: str) -> Speed | None:
+        """The speed that holds for a route and a group key."""
+        kept = self._speeds.get(group)
+        return None if kept is None else kept.latest(plan, route)
+
+    def _speeds_of(self, plan: Plan, route: Route) -> dict[str, Speed]:
+        """By group key, in the order in which they were pushed."""
+        placed = []
         for group, kept in self._speeds.items():
-            for route in plan.routes.values():
-                speed = kept.latest(plan, route)
-                if speed is not None:
-                    found.setdefault(route.id, {})[group] = speed
-        return found
+            found = kept.placed(plan, route)
+            if found is not None:
+                placed.append((found[0], group, found[1]))
+        placed.sort(key=lambda one: one[0])
+        return {group: speed for _, group, speed in placed}
 
     def prune(self, plan: Plan) -> None:
         """Forget what came from plugins that are gone, or was pushed to routes that they are not bound to."""

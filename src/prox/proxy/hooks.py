@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 import msgspec
@@ -12,6 +11,7 @@ from prox.http.codec import fields
 from prox.http.codec.fields import Headers
 from prox.http.codec.request import RequestHead
 from prox.http.exchange import Exchange
+from prox.plugin.merge import slower
 from prox.wire import (
     FEATURE_HEADERS_MULTI,
     AuthorizeResult,
@@ -23,11 +23,6 @@ from prox.wire import (
 
 from .altered import AlteredAnswer, altered, folded, kept, lines_of
 from .route import Routed
-
-_log: Final = logging.getLogger("prox.proxy")
-
-_limited: Final[set[str]] = set()
-"""Routes on which a limit of speed that has no effect was reported already."""
 
 BODY_SHOWN: Final = 64 * 1024
 """Bytes of a body that on_request sees."""
@@ -158,11 +153,8 @@ def take_verdict(routed: Routed, verdict: AuthorizeResult) -> None:
         routed.path = verdict.path
     if verdict.strip_query:
         routed.strip_query = True
-    if verdict.speed is not None and routed.route.id not in _limited:
-        _limited.add(routed.route.id)
-        _log.warning(
-            "route %s: a plugin limits the speed, which this version does not do yet", routed.route.id
-        )
+    if verdict.speed is not None:
+        routed.speed = verdict.speed if routed.speed is None else slower(routed.speed, verdict.speed)
 
 
 def _set(routed: Routed, pairs: Headers, names: frozenset[bytes]) -> None:

@@ -241,13 +241,26 @@ class Passing:
         client = arrival.take_socket()
         if self._keep_alive and client.family != socket.AF_UNIX:
             probe(client, self._keep_alive)
-        relay = passed.relay = Relay(client, upstream, self._stores, idle_timeout=self._idle_timeout)
+        speed = passed.route.speed
+        limits = None
+        if speed is not None and speed.active:
+            limits = speed.begin(passed.client, None, asyncio.get_running_loop())
+        relay = passed.relay = Relay(
+            client,
+            upstream,
+            self._stores,
+            idle_timeout=self._idle_timeout,
+            upload=None if limits is None else limits.polled_upload(),
+            download=None if limits is None else limits.polled_download(),
+        )
         try:
             relay.start()
             await relay.finished
         finally:
             relay.stop("shutdown")
             passed.reason = relay.reason
+            if limits is not None:
+                limits.leave()
 
     # The end.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from math import ceil
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from prox.http.codec.errors import BadMessageError
 from prox.http.codec.fields import Headers
@@ -37,7 +37,8 @@ from . import hooks
 from .altered import altered
 from .client import ClientAddresses, Network
 from .held import HeldAnswer
-from .route import Route, Routed
+from .route import Action, Route, Routed
+from .speed import serve_within
 from .tracing import RandomBytes, start_trace
 
 _log: Final = logging.getLogger("prox.proxy")
@@ -123,6 +124,8 @@ class Pipeline:
                 routed.target = route.balancer.pick(match.key, exchange.started)
             if route.guarded and not self._hooks.hooks_of(route.id).isdisjoint(_OF_EXCHANGES):
                 await self._serve_guarded(routed)
+            elif route.speed is not None and route.speed.active:
+                await self._serve(routed, None)
             else:
                 failure = await route.action.serve(routed)
                 if failure is not None:
@@ -196,7 +199,7 @@ class Pipeline:
         verdict = await self._ask(routed, info, 0)
         if verdict == _ALLOWED:
             routed.passed_on = True
-            failure = await routed.route.action.serve(routed)
+            failure = await _acting(routed, routed.route.action)
             if failure is None:
                 return
         elif verdict == _FALLBACK:
@@ -215,7 +218,7 @@ class Pipeline:
                 return
             if verdict == _ALLOWED:
                 routed.passed_on = True
-                next_failure = await action.serve(routed)
+                next_failure = await _acting(routed, action)
                 if next_failure is None:
                     return
                 failure = next_failure
@@ -361,6 +364,16 @@ _OF_EXCHANGES: Final = _SHOWN | {HOOK_ON_DISCONNECT}
 
 _ALLOWED: Final = "allowed"
 _FALLBACK: Final = "fallback"
+
+
+def _acting(routed: Routed, action: Action) -> Coroutine[Any, Any, UpstreamError | None]:
+    """An action that serves a request, within the limits of bandwidth that hold for it."""
+    speed = routed.route.speed
+    if speed is not None and (speed.active or routed.speed is not None):
+        limits = speed.begin(routed.exchange.client, routed.speed, asyncio.get_running_loop())
+        if limits is not None:
+            return serve_within(limits, action, routed)
+    return action.serve(routed)
 
 
 def _fits(exchange: Exchange, most: int) -> bool:

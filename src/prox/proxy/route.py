@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prox.balancing import Balancer, Target
 from prox.http.codec.fields import Headers
@@ -11,7 +12,10 @@ from prox.http.exchange import Answer, Exchange
 from prox.observe.access import AccessLog
 from prox.plugin import HookRecord
 from prox.routing import Match
-from prox.wire import HeaderChanges, TraceContext
+from prox.wire import HeaderChanges, Speed, TraceContext
+
+if TYPE_CHECKING:
+    from .speed import Pace, RouteSpeed
 
 
 class Action(Protocol):
@@ -23,7 +27,7 @@ class Action(Protocol):
 
     fallback: Action | None
 
-    async def serve(self, routed: Routed) -> UpstreamError | None:
+    def serve(self, routed: Routed) -> Coroutine[Any, Any, UpstreamError | None]:
         """Answer the request, or return why it can't be and was not begun."""
 
 
@@ -41,6 +45,7 @@ class Route:
         own_headers: folded names that only plugins may set.
         access_log: None where it is off.
         max_body_bytes: of a request's body; 0 where what holds for the whole service is enough.
+        speed: its limits of bandwidth, None where it can't have any.
         stages: the action and its fallbacks, counted.
     """
 
@@ -54,6 +59,7 @@ class Route:
         "max_body_bytes",
         "own_headers",
         "service",
+        "speed",
         "stages",
         "variables",
     )
@@ -70,6 +76,7 @@ class Route:
         own_headers: frozenset[bytes] = frozenset(),
         access_log: AccessLog | None = None,
         max_body_bytes: int = 0,
+        speed: RouteSpeed | None = None,
     ) -> None:
         self.id = f"{service}:{index}"
         self.service = service
@@ -81,6 +88,7 @@ class Route:
         self.own_headers = own_headers
         self.access_log = access_log
         self.max_body_bytes = max_body_bytes
+        self.speed = speed
         self.stages = 1
         following = action.fallback
         while following is not None:
@@ -106,6 +114,8 @@ class Routed:
         response_changes: what plugins change in the headers of the client's response, whatever serves it.
         path: decoded path that plugins put in place of the client's, or "".
         strip_query: plugins took the query away.
+        speed: what plugins allow of bandwidth, None where they say nothing.
+        pace: the limits of bandwidth that hold for it, None for none.
         record: which plugin decided what, None where none was asked.
         hook_seconds: time spent in hooks.
         passed_on: the plugins allowed, and an action was asked.
@@ -123,6 +133,8 @@ class Routed:
     response_changes: list[HeaderChanges] = ()  # type: ignore[assignment] # the same
     path: str = ""
     strip_query: bool = False
+    speed: Speed | None = None
+    pace: Pace | None = None
     record: HookRecord | None = None
     hook_seconds: float = 0.0
     stage: int = 0

@@ -116,10 +116,16 @@ class ProxyAction:
             if body is None:
                 connection.send(head, exchange.method, receiver)
             else:
+                paced = None if routed.pace is None else routed.pace.upload(connection, body)
                 connection.upload(
-                    head, exchange.method, receiver, body, chunked=body.is_unknown(), patient=exchange.streams
+                    head,
+                    exchange.method,
+                    receiver,
+                    paced or body,
+                    chunked=body.is_unknown(),
+                    patient=exchange.streams,
                 )
-                body.join(connection, self._unwanted_trailers(routed))
+                body.join(paced or connection, self._unwanted_trailers(routed))
                 connection.flush()
             try:
                 await connection.finished
