@@ -43,7 +43,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         ["services.web.config.proxy_protocol"],
     ),
     (tuning(h2c=True), ["services.web.config.h2c"]),
-    (route(match={"forward_proxy": True}), ["services.web.routes[0].match.forward_proxy"]),
     (
         route(match={"domain": "a.b"}, action={"type": "pass", "upstream": "a:1"}),
         ["services.web.routes[0].action.type"],
@@ -79,7 +78,6 @@ NOTED: list[tuple[dict[str, Any], list[str]]] = [
     (tuning(tls_handshake_timeout="1s"), ["services.web.config.tls_handshake_timeout"]),
     (tuning(h2_read_idle_timeout="1s"), ["services.web.config.h2_read_idle_timeout"]),
     (tuning(h2_ping_timeout="1s"), ["services.web.config.h2_ping_timeout"]),
-    (tuning(relay_idle_timeout="1s"), ["services.web.config.relay_idle_timeout"]),
     (tuning(disable_compression=False), ["services.web.config.disable_compression"]),
     (tuning(flush_interval="50ms"), ["services.web.config.flush_interval"]),
     (tuning(read_buffer_size=1), ["services.web.config.read_buffer_size"]),

@@ -223,9 +223,9 @@ async def test_dot_segments_are_refused(path: str) -> None:
     assert [message.target for message in upstream.requests] == [b"/fine", path.encode()]
 
 
-async def test_connect_is_not_served_yet() -> None:
+async def test_connect_needs_a_route_that_takes_it() -> None:
     async with Upstream() as upstream, serving(upstream.address) as prox, await prox.connect() as client:
-        assert (await client.request(get("a:1", method="CONNECT", host="a:1"))).status == 501
+        assert (await client.request(get("a:1", method="CONNECT", host="a:1"))).status == 404
         assert not upstream.peers
 
 

@@ -50,6 +50,7 @@ class Actions:
             max_idle_in_all=tuning.max_idle_conns,
         )
         self._via = tuning.via
+        self._relay_idle_timeout = tuning.relay_idle_timeout
         self._pools = pools
         self._queue = queue
         self._counters = counters
@@ -107,6 +108,7 @@ class Actions:
             via=self._via,
             is_trusted=self.is_trusted,
             failed=self._counters.upstream_failed,
+            relay_idle_timeout=self._relay_idle_timeout,
         )
         queue = self._queue(config, key)
         return action if queue is None else QueuedAction(action, queue)

@@ -175,6 +175,7 @@ class Builder:
                     built, route.access_log, route.action.access_log, built.config.logging.access_log
                 ),
                 max_body_bytes=_body_limit(route, tuning, ceiling),
+                forward_proxy=route.match is not None and route.match.forward_proxy,
                 speed=speed,
             )
             built.routes[made.id] = RouteInfo(

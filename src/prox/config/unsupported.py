@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .invalid import InvalidError
 from .model import (
     Config,
-    Match,
     Model,
     PassAction,
     Plugin,
@@ -74,7 +73,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "tls_handshake_timeout": _Row("note", "TLS", _set),
         "h2_read_idle_timeout": _Row("note", "HTTP/2", _set),
         "h2_ping_timeout": _Row("note", "HTTP/2", _set),
-        "relay_idle_timeout": _Row("note", "relayed connections"),
         "disable_compression": _Row(
             "note", "asking upstreams for compressed answers", lambda value: not value
         ),
@@ -82,7 +80,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "read_buffer_size": _Row("note", "sizes of buffers", _set),
         "write_buffer_size": _Row("note", "sizes of buffers", _set),
     },
-    Match: {"forward_proxy": _Row("error", "forward proxying")},
     ProxyAction: {
         "tls": _Row("error", "TLS to upstreams"),
         "proto": _Row("error", "HTTP/2 to upstreams"),

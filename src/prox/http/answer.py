@@ -214,6 +214,10 @@ class Http1Exchange(Exchange):
         self.body = self.connection.open_tunnel(self)
         return self.body
 
+    def unsent(self) -> int:
+        """See Exchange."""
+        return self.connection.transport.get_write_buffer_size()
+
     def drop(self) -> None:
         """See Exchange."""
         self.broken = True

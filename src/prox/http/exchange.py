@@ -227,6 +227,10 @@ class Exchange(Answer):
         """See Answer."""
         return self.status != 0
 
+    def unsent(self) -> int:
+        """Bytes of the answer that the client has not taken yet, as far as prox knows."""
+        return 0
+
     @abstractmethod
     def drop(self) -> None:
         """Close without an answer."""

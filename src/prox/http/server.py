@@ -114,6 +114,8 @@ class ServerConnection(ClientConnection):
                 self._receive_head(data)
         elif not self._lingering:
             self._buffer += data
+            if self._exchange is not None and self._exchange.method == "CONNECT":
+                self._close = True  # see _open
             if self._exchange is None and not self.write_paused:
                 data, self._buffer = self._buffer, b""
                 self._receive_head(data)
@@ -241,6 +243,8 @@ class ServerConnection(ClientConnection):
         if target.authority is not None:
             check_authority(request, target.authority)
             authority = target.authority
+            if request.method == "CONNECT" and self._buffer:
+                self._close = True  # what came behind it is for the tunnel: no request, whatever becomes of it
         exchange = Http1Exchange(self, request, target, split_host(authority), authority, started)
         if limits.write_timeout is not None and self._watch is not None:
             self._watch.expect(started + limits.write_timeout)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import socket
+import ssl
 import struct
 
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -33,12 +34,25 @@ def read_left(transport: asyncio.Transport) -> bytes:
 
     A write that fails ends a transport at once, although there may be an answer to read that says why the peer went.
     """
-    if transport.get_extra_info("ssl_object") is not None:
-        return b""
     try:
         return os.read(transport.get_extra_info("socket").fileno(), _MOST_LEFT)
     except OSError:
         return b""
+
+
+def tls_left(connection: ssl.SSLObject) -> tuple[bytes, bool]:
+    """The same over TLS: what came before the end and was not handed on, and whether the peer said that this is the end.
+
+    A transport that does not read, as its client is slow, is ended by uvloop as soon as the TCP connection is, with up to
+    256 KiB in hand. Without a close_notify the end may be anybody's doing (RFC 8446 section 6.1).
+    """
+    pieces: list[bytes] = []
+    try:
+        while piece := connection.read(_MOST_LEFT):
+            pieces.append(piece)
+    except ssl.SSLError:
+        return b"".join(pieces), False
+    return b"".join(pieces), True
 
 
 def has_hung_up(transport: asyncio.Transport) -> bool:

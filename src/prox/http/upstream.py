@@ -401,6 +401,28 @@ class UpstreamConnection(UpstreamCall):
         self._origin.forget(self)
         self.transport.abort()
 
+    # Tunnels (see UpstreamEnd).
+
+    @property
+    def most_head(self) -> int:
+        """Bytes that the head of an answer may have."""
+        return self._most_head
+
+    def may_become_a_head(self, data: bytes) -> bool:
+        """Whether what has come may be the beginning of an answer's head."""
+        begins = data[:5] == b"HTTP/"[: len(data)]
+        return begins and len(data) <= self._most_head and data.count(b"\n") == data.count(b"\r\n")
+
+    def hand_over(self) -> None:
+        """It has become a tunnel; whoever has taken its place tells it of its end."""
+        self._receiver = None
+        if self._watch is not None:
+            self._watch.stop()
+
+    def give_up(self, error: UpstreamError) -> None:
+        """Break the exchange off."""
+        self._over(error)
+
     def close(self) -> None:
         """Close an idle connection."""
         self._close()

@@ -67,6 +67,12 @@ class HeadBuilder:
             replaced |= own
             if b"host" in own:
                 host = next((value for name, value in routed.headers if name.lower() == b"host"), host)
+        named = exchange.target.authority
+        if named is not None and (routed.route.forward_proxy or exchange.method == "CONNECT"):
+            # The next hop is a proxy too: Host repeats what the target names, whatever the action or a plugin sets (RFC 9112
+            # section 3.2).
+            host = named
+            target = self._for_proxy(routed, prefix, named)
         if exchange.head.dropped:
             plain = exchange.head.plain_without(exchange.head.dropped)
         theirs = routed.route.own_headers
@@ -108,8 +114,15 @@ class HeadBuilder:
         exchange = routed.exchange
         unwanted = self.not_in_trailers(routed)
         lines: list[bytes] = []
+        if rare.upgrade:
+            lines.append(b"\r\nUpgrade: " + rare.upgrade)
+        if rare.upgrade or rare.trailers:
+            options = (
+                b"Upgrade, TE" if rare.upgrade and rare.trailers else b"Upgrade" if rare.upgrade else b"TE"
+            )
+            lines.append(b"\r\nConnection: " + options)
         if rare.trailers:
-            lines.append(b"\r\nConnection: TE\r\nTE: trailers")
+            lines.append(b"\r\nTE: trailers")
             if exchange.body is not None and exchange.body.is_unknown():
                 names = announced(rare.announced, unwanted)
                 if names:
@@ -120,6 +133,18 @@ class HeadBuilder:
             else:
                 lines.append(fields.line_of(b"Max-Forwards", rare.max_forwards))
         return lines
+
+    def _for_proxy(self, routed: Routed, prefix: bytes, named: bytes) -> bytes:
+        """The client's absolute URL, with its path and query as they are to be, or what CONNECT names."""
+        target = routed.exchange.target
+        if target.scheme is None:
+            return target.raw
+        path = target.raw
+        if prefix or routed.path or routed.strip_query:
+            path = self._target(routed, prefix)
+        elif path == b"*":
+            path = b""  # OPTIONS for the whole server: the last proxy makes it one, RFC 9112 section 3.2.4
+        return b"%b://%b%b" % (target.scheme, named, path)
 
     @staticmethod
     def _target(routed: Routed, prefix: bytes) -> bytes:

@@ -111,6 +111,9 @@ class HeldAnswer(Answer):
             self._refuse()
             return
         if new_status != status:
+            if new_status < 300 and self._exchange.method == "CONNECT":
+                self._refuse()  # a client would take it for a tunnel, which there is none of
+                return
             reason_phrase = None
             if status in _BODILESS:
                 length = 0  # whatever the upstream said of a body that it did not send

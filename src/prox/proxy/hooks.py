@@ -184,7 +184,10 @@ def deny(exchange: Exchange, verdict: AuthorizeResult) -> None:
         headers.insert(0, (b"Content-Type", b"text/plain; charset=utf-8"))
     body = verdict.body if isinstance(verdict.body, bytes) else verdict.body.encode()
     exchange.reason = "plugin_denied"
-    exchange.respond(exchange.method, verdict.status or 403, headers, body)
+    status = verdict.status or 403
+    if status < 300 and exchange.method == "CONNECT":
+        status = 403  # which a client would take for a tunnel
+    exchange.respond(exchange.method, status, headers, body)
 
 
 def response_info(status: int, headers: Headers, features: frozenset[str]) -> UpstreamResponseInfo:

@@ -103,13 +103,13 @@ class Pipeline:
         """Answer one request."""
         target = exchange.target
         path = target.path
-        if exchange.method == "CONNECT":
-            self._refuse(exchange, 501, "unknown_method")
-            return
         if "." in path and not self._pass_dot_segments and has_dot_segments(path):
             self._refuse(exchange, 400, "dot_segments")
             return
-        match = self._table.match(exchange.host, path, exchange.method, target.authority is not None)
+        if exchange.method == "CONNECT":
+            match = self._table.match_connect(exchange.host)
+        else:
+            match = self._table.match(exchange.host, path, exchange.method, target.authority is not None)
         if match is None:
             self._refuse(exchange, 404, "no_route")
             return
@@ -210,7 +210,8 @@ class Pipeline:
 
     async def _fall_back(self, routed: Routed, failure: UpstreamError, info: RequestInfo | None) -> None:
         """Let the fallback serve what the action could not, after the fallback's own plugins have allowed it."""
-        action = routed.route.action.fallback
+        # None for CONNECT: a client that asks for one server must not end at another.
+        action = None if routed.exchange.method == "CONNECT" else routed.route.action.fallback
         while action is not None:
             routed.stage += 1
             verdict = await self._ask(routed, info, routed.stage)

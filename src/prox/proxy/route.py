@@ -46,6 +46,7 @@ class Route:
         access_log: None where it is off.
         max_body_bytes: of a request's body; 0 where what holds for the whole service is enough.
         speed: its limits of bandwidth, None where it can't have any.
+        forward_proxy: it takes requests for other servers, whose upstream is a proxy too.
         stages: the action and its fallbacks, counted.
     """
 
@@ -53,6 +54,7 @@ class Route:
         "access_log",
         "action",
         "balancer",
+        "forward_proxy",
         "guarded",
         "id",
         "index",
@@ -77,6 +79,7 @@ class Route:
         access_log: AccessLog | None = None,
         max_body_bytes: int = 0,
         speed: RouteSpeed | None = None,
+        forward_proxy: bool = False,
     ) -> None:
         self.id = f"{service}:{index}"
         self.service = service
@@ -89,6 +92,7 @@ class Route:
         self.access_log = access_log
         self.max_body_bytes = max_body_bytes
         self.speed = speed
+        self.forward_proxy = forward_proxy
         self.stages = 1
         following = action.fallback
         while following is not None:

@@ -139,11 +139,14 @@ class _Domain(Generic[T]):
 class Table(Generic[T]):
     """Routes compiled by `compile`; immutable."""
 
-    __slots__ = ("_domains", "_everywhere")
+    __slots__ = ("_domains", "_everywhere", "_tunnels")
 
-    def __init__(self, domains: DomainIndex[_Domain[T]], everywhere: _Domain[T]) -> None:
+    def __init__(
+        self, domains: DomainIndex[_Domain[T]], everywhere: _Domain[T], tunnels: Table[T] | None = None
+    ) -> None:
         self._domains = domains
         self._everywhere = everywhere
+        self._tunnels = tunnels
 
     def match(self, host: str, path: str, method: str, absolute: bool = False) -> Match[T] | None:
         """The first route that takes the request, or None.
@@ -151,7 +154,7 @@ class Table(Generic[T]):
         Args:
             host: lower case, without port; empty when the request names none (then only routes without a
                 domain match). For a request with an absolute URL the host of that URL (RFC 9112 §3.2.2).
-            path: decoded once, without the query; empty for CONNECT.
+            path: decoded once, without the query.
             method: as the client sent it; methods are compared with case (RFC 9110 §9.1).
             absolute: the request line holds an absolute URL. Such a request is taken only by routes that set
                 forward_proxy and by routes whose domain names its host, never by one for all hosts.
@@ -166,6 +169,14 @@ class Table(Generic[T]):
                     best = paths.better(path, method, best)
         return None if best is None else best.matched(host)
 
+    def match_connect(self, host: str) -> Match[T] | None:
+        """The first route that takes a CONNECT to `host`, or None.
+
+        Only routes that set forward_proxy or name the method are asked: what passes through a tunnel is seen by no route
+        and no guard, so no other may open one to its upstream.
+        """
+        return None if self._tunnels is None else self._tunnels.match(host, "", "CONNECT")
+
 
 def compile(routes: Iterable[tuple[RouteMatch | None, T]]) -> Table[T]:  # noqa: A001 - see __init__.py
     """Make the table of `routes`.
@@ -178,25 +189,33 @@ def compile(routes: Iterable[tuple[RouteMatch | None, T]]) -> Table[T]:  # noqa:
             configuration has.
     """
     parsed = [_Route(index, match, value) for index, (match, value) in enumerate(routes)]
+    tunnels = [route for route in parsed if route.only_absolute or "CONNECT" in route.methods]
+    return _index(parsed, _index(tunnels, connect=True) if tunnels else None)
+
+
+def _index(routes: list[_Route[T]], tunnels: Table[T] | None = None, *, connect: bool = False) -> Table[T]:
+    """The table of these routes; with `connect` forward_proxy asks nothing more of a request."""
     # Equal patterns share an entry, so what an entry needs is known only when all routes were seen.
-    forward = {route.domain.name for route in parsed if route.domain is not None and route.only_absolute}
+    absolute = [route for route in routes if route.only_absolute and not connect]
+    forward = {route.domain.name for route in absolute if route.domain is not None}
     domains: DomainIndex[_Domain[T]] = DomainIndex()
     everywhere: _Domain[T] = _Domain(apart=True)
     rank = 0
-    for route in parsed:
+    for route in routes:
+        only_absolute = route.only_absolute and not connect
         if route.domain is None:
-            indexes = [everywhere.absolute if route.only_absolute else everywhere.plain]
+            indexes = [everywhere.absolute if only_absolute else everywhere.plain]
         else:
             domain = domains.add(route.domain, _Domain(apart=route.domain.name in forward))
             indexes = [domain.absolute]
-            if domain.plain is not domain.absolute and not route.only_absolute:
+            if domain.plain is not domain.absolute and not only_absolute:
                 indexes.append(domain.plain)
         for path in route.paths:
             candidate = route.candidate(rank, path)
             for index in indexes:
                 index.add(path, route.methods, candidate)
             rank += 1
-    return Table(domains, everywhere)
+    return Table(domains, everywhere, tunnels)
 
 
 class _Route(Generic[T]):

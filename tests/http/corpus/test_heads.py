@@ -17,6 +17,24 @@ def refused(name: str, first: str, status: int, rfc: str) -> Refused:
     return Refused(name, line(first), status, rfc)
 
 
+def upgrade(
+    name: str,
+    asked: str,
+    forwarded: bytes = b"",
+    *,
+    connection: str = "Upgrade",
+    version: str = "1.1",
+    settings: str = "X-A: b",
+    body: str = "",
+) -> Forwarded:
+    """What goes on of an Upgrade; the upstream declines it."""
+    has = (b"Upgrade: " + forwarded, b"Connection: Upgrade") if forwarded else ()
+    lacks = () if forwarded else ("connection", "upgrade")
+    extra = [settings, f"Content-Length: {len(body)}"] if body else [settings]
+    data = line(f"GET / HTTP/{version}", f"Connection: {connection}", f"Upgrade: {asked}", *extra)
+    return Forwarded(name, data + body.encode(), GET, "9110 7.8", has, lacks, body.encode())
+
+
 REQUEST_LINES = [
     refused("two spaces behind the method", "GET  / HTTP/1.1", 400, "9112 3"),
     refused("two spaces behind the target", "GET /  HTTP/1.1", 400, "9112 3"),
@@ -343,14 +361,17 @@ FORWARDED = [
         (),
         ("connection", "upgrade", "http2-settings"),
     ),
-    Forwarded(
-        "upgrade to a WebSocket",
-        line("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket"),
-        GET,
-        "9110 7.8",
-        (),
-        ("connection", "upgrade"),
-    ),
+    upgrade("upgrade to a WebSocket", "websocket", b"websocket"),
+    upgrade("in any spelling and with a version", "WebSocket, x/1.2", b"WebSocket, x/1.2"),
+    upgrade("to what may be forwarded of several", "h2c, websocket, TLS/1.2 , HTTP/2.0", b"websocket"),
+    upgrade("upgrade to HTTP/2", "h2c", settings="HTTP2-Settings: AAMAAABkAAQAAP__"),
+    upgrade("upgrade to a draft of HTTP/2", "h2c-14, h2-14"),
+    upgrade("upgrade to another HTTP", "HTTP/1.1, hTTP/3, http"),
+    upgrade("upgrade to TLS", "TLS/1.0"),
+    upgrade("upgrade to what is no protocol", "web socket, a/b/c, ,, (x)"),
+    upgrade("upgrade that Connection does not name", "websocket", connection="keep-alive"),
+    upgrade("upgrade on HTTP/1.0", "websocket", version="1.0"),
+    upgrade("upgrade beside a body", "websocket", body="x"),
     Forwarded(
         "addresses that are told",
         line(

@@ -106,7 +106,7 @@ class Tuning(Model):
     h2c: Flag = False
     """HTTP/2 without TLS, by prior knowledge."""
     relay_idle_timeout: Limit = None
-    """Silence after which a relayed connection is closed."""
+    """Silence in both directions after which a tunnel (WebSocket, CONNECT) is broken off."""
     proxy_protocol: Flag = False
     """PROXY protocol: required from `trusted_proxies`, refused from others."""
 

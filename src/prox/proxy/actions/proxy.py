@@ -13,15 +13,20 @@ from prox.http.call import Receiver, UpstreamCall
 from prox.http.codec.fields import Headers
 from prox.http.errors import UpstreamError
 from prox.http.pool import Origin, OriginSettings, Pools
+from prox.http.upstream import UpstreamConnection
 from prox.proxy import recipient
 from prox.proxy.forward import HeadBuilder
 from prox.proxy.route import Action, Routed
+from prox.proxy.tunnels import serve_tunnel
 from prox.proxy.via import MarkedAnswer, via_lines
 
 _log: Final = logging.getLogger("prox.proxy")
 
 _UNREACHABLE: Final = frozenset({"connect_refused", "connect_timeout", "unresolvable"})
 """What leaves a target out for a while."""
+
+_ENDED_BY_LIMIT: Final = frozenset({"relay_idle_timeout", "idle_timeout"})
+"""What ends a tunnel without anybody's fault."""
 
 _RETRIED: Final = frozenset({"GET", "HEAD"})
 _MAX_RENDERED: Final = 4096
@@ -54,6 +59,7 @@ class ProxyAction:
         via: the name that prox gives itself in Via; None for no Via.
         is_trusted: whether a peer is a trusted proxy.
         failed: counts a failure by its kind.
+        relay_idle_timeout: seconds in which nothing moves in a tunnel before it is broken off; None for no limit.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class ProxyAction:
         via: str | None = None,
         is_trusted: Callable[[str], bool],
         failed: Callable[[str], None],
+        relay_idle_timeout: float | None = None,
     ) -> None:
         self.fallback = fallback
         self._template = upstream
@@ -79,6 +86,7 @@ class ProxyAction:
         self._stream = stream
         self._is_trusted = is_trusted
         self._failed = failed
+        self._relay_idle_timeout = relay_idle_timeout
         self._rendered: dict[object, Destination] = {}
         self._only = None if self._names else Destination(parse_upstream(upstream), pools, settings)
 
@@ -88,9 +96,12 @@ class ProxyAction:
         if isinstance(destination, UpstreamError):
             return destination
         exchange = routed.exchange
-        if exchange.head.rare is not None and recipient.ends_here(exchange):
-            recipient.answer(exchange)
-            return None
+        if exchange.head.rare is not None:
+            if recipient.ends_here(exchange):
+                recipient.answer(exchange)
+                return None
+            if exchange.asks_for_tunnel:
+                return await self._tunnel(routed, destination)
         routed.upstream = destination.address
         head = self._builder.build(
             routed, destination.host, destination.prefix, trusted=self._is_trusted(exchange.client.ip)
@@ -143,6 +154,40 @@ class ProxyAction:
                 return None
             connection, fresh = None, True
 
+    async def _tunnel(self, routed: Routed, destination: Destination) -> UpstreamError | None:
+        """Serve an upgrade or a CONNECT, on a connection of its own: a tunnel would take it away from others anyway."""
+        exchange = routed.exchange
+        target = routed.target
+        routed.upstream = destination.address
+        head = self._builder.build(
+            routed, destination.host, destination.prefix, trusted=self._is_trusted(exchange.client.ip)
+        )
+        answer = routed.answer
+        receiver: Receiver = answer if self._via is None else MarkedAnswer(answer, self._via)
+        try:
+            connection = await destination.origin.connect()
+        except UpstreamError as unreachable:
+            if target is not None and unreachable.kind in _UNREACHABLE:
+                target.failed(monotonic())
+            return unreachable
+        if target is not None:
+            target.reached()
+        if not isinstance(connection, UpstreamConnection):
+            connection.stop()
+            return UpstreamError("bad_upstream", "the upstream speaks no HTTP/1.1, in which tunnels are asked for")
+        error = await serve_tunnel(
+            routed,
+            connection,
+            head,
+            receiver,
+            via=self._via,
+            silent=self._relay_idle_timeout,
+            idle=self._settings.idle_timeout,
+        )
+        if error is not None:
+            self._report(routed, error)
+        return None
+
     def address(self, routed: Routed) -> str | UpstreamError:
         """The target that a request goes to, as it is counted: the balancer's, or the upstream."""
         target = routed.target
@@ -163,6 +208,9 @@ class ProxyAction:
             exchange.reason = exchange.reason or error.kind
             return
         if error.kind == "stopped":
+            return
+        if error.kind in _ENDED_BY_LIMIT:
+            exchange.reason = error.kind
             return
         self._failed(error.kind)
         _log.error("route %s: upstream %s: %s: %s", routed.route.id, routed.upstream, error.kind, error)

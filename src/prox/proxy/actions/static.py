@@ -66,6 +66,9 @@ class StaticAction:
 
     async def serve(self, routed: Routed) -> UpstreamError | None:
         """See Action."""
+        if self._status < 300 and routed.exchange.method == "CONNECT":
+            routed.exchange.refuse(501)  # which a client would take for a tunnel
+            return None
         answer = routed.answer
         if self._interim:
             answer.interim(self._interim, self._headers)
