@@ -30,6 +30,16 @@ def test_a_request() -> None:
     )
 
 
+def test_a_message_does_not_end_the_parser_for_the_next() -> None:
+    parser = RequestParser()
+    assert not parser.parse(head("Proxy-Connection: close")).close
+    assert parser.parse(head("X: y")).headers == [(b"Host", b"a"), (b"X", b"y")]
+    parser.parse(head("Proxy-Connection: close"))
+    with pytest.raises(BadMessageError):
+        parser.parse(head("X y"))
+    assert parser.parse(head()).method == "GET"
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method(method: bytes) -> None:
     target = "a:1" if method == b"CONNECT" else "/"

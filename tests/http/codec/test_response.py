@@ -24,6 +24,15 @@ def test_an_answer() -> None:
     assert cookies == [b"a=1", b"b=2"]
 
 
+def test_an_answer_does_not_end_the_parser_for_the_next() -> None:
+    parser = ResponseParser()
+    assert not parser.parse(head("Content-Length: 3", "Proxy-Connection: close"), "GET").close
+    assert parser.parse(head("Content-Length: 3"), "GET").length == 3
+    parser.parse(head("Content-Length: 3", "Proxy-Connection: close"), "GET")
+    with pytest.raises(BadMessageError):
+        parser.parse(head("X y"), "GET")
+
+
 @pytest.mark.parametrize(
     ("line", "status", "reason"),
     [

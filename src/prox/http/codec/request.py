@@ -193,9 +193,7 @@ class RequestParser:
         """
         self._complete = False
         try:
-            self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._renew()
+            self._feed(head)
         except httptools.HttpParserError as error:
             self._renew()
             _request_line(head[: head.find(b"\r\n")])  # may know better
@@ -223,6 +221,20 @@ class RequestParser:
                 _refuse("TRACE with content")  # RFC 9110 section 9.3.8
         return request
 
+    def _feed(self, head: bytes) -> None:
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._renew()
+        except httptools.HttpParserError:
+            # A message before may have ended the parser: to it, `Proxy-Connection: close` ends a connection.
+            self._renew()
+            self._complete = False
+            try:
+                self._parser.feed_data(head)
+            except httptools.HttpParserUpgrade:
+                self._renew()
+
     def _renew(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
 
@@ -239,7 +251,9 @@ def made_head(method: str, target: bytes, plain: bytes, special: Headers) -> Req
     Raises:
         BadMessageError: with the status that the client deserves.
     """
-    interpret = _interpret if sum([len(value) for _, value in special]) <= _MAX_REMEMBERED else _interpret.__wrapped__
+    interpret = (
+        _interpret if sum([len(value) for _, value in special]) <= _MAX_REMEMBERED else _interpret.__wrapped__
+    )
     return RequestHead(method, target, 1, plain, special, interpret(tuple(special), 1))
 
 

@@ -96,13 +96,24 @@ class ResponseParser:
             BadMessageError: for anything that RFC 9112 does not allow.
         """
         self._complete = False
-        parser, self._parser = self._parser or httptools.HttpResponseParser(self), None
-        try:
-            parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            pass
-        except httptools.HttpParserError as error:
-            raise BadMessageError(f"malformed answer: {error}") from None
+        parser, self._parser = self._parser, None
+        if parser is not None:
+            try:
+                parser.feed_data(head)
+            except httptools.HttpParserUpgrade:
+                pass
+            except httptools.HttpParserError:
+                # An answer before may have ended the parser: to it, `Proxy-Connection: close` ends a connection.
+                parser = None
+                self._complete = False
+        if parser is None:
+            parser = httptools.HttpResponseParser(self)
+            try:
+                parser.feed_data(head)
+            except httptools.HttpParserUpgrade:
+                pass
+            except httptools.HttpParserError as error:
+                raise BadMessageError(f"malformed answer: {error}") from None
         if not self._complete:
             raise BadMessageError("malformed response head")
         if len(head) > 4 * _MAX_HEADERS and head.count(b"\n") - 2 > _MAX_HEADERS:
