@@ -13,7 +13,7 @@ import pytest
 PROX = Path(sys.executable).with_name("prox")
 VALID = '{ services: { web: { listen: ":8080", routes: [{ action: { type: "drop" } }] } } }'
 BROKEN = '{ services: { web: { listen: ":8080", route: [] } } }'
-REFUSED = '{ admin: { listen: "127.0.0.1:9090" } }'
+REFUSED = VALID.replace("{", '{ admin: { listen: "127.0.0.1:9090" },', 1)
 
 
 def prox(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
