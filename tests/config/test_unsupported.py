@@ -32,12 +32,7 @@ def proxy(**keys: Any) -> dict[str, Any]:
 
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"admin": {"listen": "127.0.0.1:9090"}}, ["admin"]),
-    (service(tls_cert="pair.pem", tls_key="pair.key"), ["services.web.tls_cert", "services.web.tls_key"]),
-    (service(tls=True, acme=ACME), ["services.web.acme", "services.web.tls"]),
-    (
-        tuning(tls_client_auth="require", tls_client_ca="pair.pem"),
-        ["services.web.config.tls_client_auth", "services.web.config.tls_client_ca"],
-    ),
+    (service(tls=True, acme=ACME), ["services.web.acme"]),
     (
         service(trusted_proxies=["10.0.0.0/8"], config={"proxy_protocol": True}),
         ["services.web.config.proxy_protocol"],
@@ -47,25 +42,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         route(match={"domain": "a.b"}, action={"type": "pass", "upstream": "a:1"}),
         ["services.web.routes[0].action.type"],
     ),
-    (route(action={"type": "proxy", "upstream": "https://a"}), ["services.web.routes[0].action.upstream"]),
-    (
-        route(action={**PROXY, "fallback": {"type": "proxy", "upstream": "wss://a"}}),
-        ["services.web.routes[0].action.fallback.upstream"],
-    ),
-    (
-        route(set={"scheme": "https"}, action={"type": "proxy", "upstream": "{scheme}://a"}),
-        ["services.web.routes[0].action.upstream"],
-    ),
-    (
-        route(balancer={"targets": ["a:1", "https://b:1"]}, action={"type": "proxy", "upstream": "{target}"}),
-        ["services.web.routes[0].balancer.targets[1]"],
-    ),
-    (
-        {**route(action="web"), "actions": {"web": {"type": "proxy", "upstream": "https://a"}}},
-        ["actions.web.upstream"],
-    ),
-    (proxy(upstream="https://a", tls={}), ["actions.web.tls", "actions.web.upstream"]),
-    (proxy(upstream="wss://a"), ["actions.web.upstream"]),
     (proxy(proto="h2"), ["actions.web.proto"]),
     (proxy(send_proxy=2), ["actions.web.send_proxy"]),
 ]
@@ -73,9 +49,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
 NOTED: list[tuple[dict[str, Any], list[str]]] = [
     ({"runtime": {"workers": 2}}, ["runtime.workers"]),
     (service(h2=True), ["services.web.h2"]),
-    (tuning(tls_min_version="1.3"), ["services.web.config.tls_min_version"]),
-    (tuning(tls_ciphers=["ECDHE-RSA-AES128-GCM-SHA256"]), ["services.web.config.tls_ciphers"]),
-    (tuning(tls_handshake_timeout="1s"), ["services.web.config.tls_handshake_timeout"]),
     (tuning(h2_read_idle_timeout="1s"), ["services.web.config.h2_read_idle_timeout"]),
     (tuning(h2_ping_timeout="1s"), ["services.web.config.h2_ping_timeout"]),
     (tuning(disable_compression=False), ["services.web.config.disable_compression"]),
@@ -179,5 +152,5 @@ def test_every_row_is_tested() -> None:
 def test_findings_are_placed_in_the_files_they_come_from() -> None:
     golden = Path(__file__).parent / "golden/fine"
     placed = load(golden / "config.json5").unbuilt()
-    assert {problem.file for problem in placed} == {golden / "sites/web.json5", golden / "parts/routes.json5"}
+    assert golden / "sites/web.json5" in {problem.file for problem in placed}
     assert all(problem.line and problem.column for problem in placed)

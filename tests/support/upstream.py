@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -80,6 +81,13 @@ class UpstreamPeer:
             if not await self.more():
                 return None
 
+    async def tunnelled(self) -> bytes:
+        """What comes next through a tunnel; nothing at its end."""
+        if not self._rest:
+            await self.more()
+        data, self._rest = self._rest, b""
+        return data
+
     async def closed(self) -> None:
         """Wait until prox ends the connection."""
         while not self.eof:
@@ -123,6 +131,19 @@ class UpstreamPeer:
         self._writer.transport.abort()
 
     @property
+    def tls(self) -> ssl.SSLObject:
+        """What the handshake came to."""
+        tls: ssl.SSLObject = self._writer.get_extra_info("ssl_object")
+        return tls
+
+    def cut(self) -> None:
+        """Send FIN without a close_notify before it."""
+        with socket.fromfd(
+            self._writer.get_extra_info("socket").fileno(), socket.AF_INET, socket.SOCK_STREAM
+        ) as sock:
+            sock.shutdown(socket.SHUT_WR)
+
+    @property
     def closing(self) -> bool:
         """Whether the connection is lost to writing."""
         return self._writer.transport.is_closing()
@@ -160,14 +181,18 @@ def sending(*pieces: bytes) -> Script:
 
 
 class Upstream:
-    """Listens on a port of its own and runs `script` for each connection.
+    """Listens on a port of its own, with TLS where there is a context for it, and runs `script` for each connection.
 
     Attributes:
         peers: the connections, in the order in which they came.
         address: `127.0.0.1:port`.
     """
 
-    def __init__(self, script: Script | None = None) -> None:
+    def __init__(
+        self, script: Script | None = None, *, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
+        self._tls = tls
+        self._port = port
         self.script = script or answering(OK)
         self.peers: list[UpstreamPeer] = []
         self.address = ""
@@ -190,7 +215,9 @@ class Upstream:
         return self.peers[number]
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, limit=1 << 20)
+        self._server = await asyncio.start_server(
+            self._accepted, "127.0.0.1", self._port, limit=1 << 20, ssl=self._tls
+        )
         port = self._server.sockets[0].getsockname()[1]
         self.address = f"127.0.0.1:{port}"
         return self

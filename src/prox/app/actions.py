@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
 from prox.config import model
 from prox.http.pool import OriginSettings, Pools
+from prox.http.secure import TlsSettings
 from prox.observe.counters import Counters
 from prox.proxy.actions.drop import DropAction
 from prox.proxy.actions.proxy import ProxyAction
@@ -18,6 +20,7 @@ from prox.proxy.actions.static import StaticAction
 from prox.proxy.client import ClientAddresses
 from prox.proxy.route import Action
 
+from prox.tls.client import ClientContexts, ClientFiles, TlsFileError
 from .errors import StartError
 
 ActionKey: TypeAlias = tuple[object, ...]
@@ -37,7 +40,8 @@ class Actions:
         service: model.Service,
         pools: Pools,
         counters: Counters,
-        queue: Callable[[model.ProxyAction, ActionKey], Queue | None],
+        contexts: ClientContexts,
+        queue: Callable[[model.ProxyAction | model.PassAction, ActionKey], Queue | None],
     ) -> None:
         tuning = service.config
         self._settings = OriginSettings(
@@ -54,6 +58,8 @@ class Actions:
         self._pools = pools
         self._queue = queue
         self._counters = counters
+        self._contexts = contexts
+        self._handshake_timeout = tuning.tls_handshake_timeout
         self.is_trusted = ClientAddresses(service.trusted_proxies).is_trusted
         self._made: dict[int, Action] = {}  # by identity: the configuration outlives this
         self.files: set[Path] = set()
@@ -112,3 +118,25 @@ class Actions:
         )
         queue = self._queue(config, key)
         return action if queue is None else QueuedAction(action, queue)
+            self._tls(config),
+
+    def _tls(self, config: model.ProxyAction) -> Callable[[], TlsSettings]:
+        """How the action's TLS upstreams are reached: made now where there is one, later where a template may become one."""
+        wanted = config.tls
+        files = ClientFiles() if wanted is None else ClientFiles(wanted.ca, wanted.cert, wanted.key)
+
+        @cache
+        def settings() -> TlsSettings:
+            return TlsSettings(
+                self._contexts.get(files),
+                None if wanted is None else wanted.server_name,
+                self._handshake_timeout,
+            )
+
+        if wanted is not None or config.upstream.startswith(("https://", "wss://")):
+            try:
+                settings()
+            except TlsFileError as error:
+                where = f'action "{config.name}"' if config.name else "a proxy action"
+                raise StartError(f'{where}: "tls.{error.key}": {error}') from error
+        return settings

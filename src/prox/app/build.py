@@ -28,6 +28,7 @@ from prox.routing import Table
 
 from .actions import ActionKey, Actions
 from .bindings import Bindings
+from prox.tls.client import ClientContexts
 from .errors import StartError
 from .front import Steps
 
@@ -84,6 +85,7 @@ class Built:
     balancers: dict[RouteKey, Balancer] = field(default_factory=dict)
     books: dict[str | ActionKey, HealthBook] = field(default_factory=dict)
     queues: dict[str | ActionKey, Queue] = field(default_factory=dict)
+        contexts: for TLS to upstreams.
     speeds: dict[RouteKey, RouteSpeed] = field(default_factory=dict)
     resets: list[Callable[[], None]] = field(default_factory=list)
     logs: dict[str, AccessLog] = field(default_factory=dict)
@@ -98,6 +100,7 @@ class Builder:
         pools: where all proxy actions get their connections.
         logs: the process's access logs.
     """
+    contexts: ClientContexts = field(default_factory=ClientContexts)
 
     def __init__(self, pools: Pools, logs: AccessLogs) -> None:
         self._pools = pools
@@ -110,7 +113,7 @@ class Builder:
         Raises:
             StartError: a file can't be opened or read, or an action can't be served.
         """
-        built = Built(config)
+        built = Built(config, contexts=ClientContexts(None if before is None else before.contexts))
         bindings = Bindings(config.runtime)
         try:
             for name, service in config.services.items():
@@ -143,7 +146,11 @@ class Builder:
         counters = old.counters if old is not None else Counters()
         caps = old.caps if old is not None else ConnectionCaps()
         actions = Actions(
-            config, self._pools, counters, lambda action, key: _queue(key, action, built, before)
+            config,
+            self._pools,
+            counters,
+            built.contexts,
+            lambda action, key: _queue(key, action, built, before),
         )
         tuning = config.config
         built.resets.append(
@@ -186,7 +193,7 @@ class Builder:
                 speed=speed,
             )
             routes.append((route.match, made))
-        built.files |= actions.files
+        built.files |= actions.files | built.contexts.files
         built.services[name] = BuiltService(
             config,
             tuning.model_copy(update={"max_body_bytes": ceiling}),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from prox.config import ConfigError, Loaded, load, parse
 
+from .certificates import file_problems
+
 
 def load_served(config: Mapping[str, object] | str | Path, base: Path | None = None) -> Loaded:
     """Load a mapping, a file or a folder. It reads files, so inside an event loop it belongs into a thread.
@@ -15,7 +17,7 @@ def load_served(config: Mapping[str, object] | str | Path, base: Path | None = N
         ConfigError: with every problem.
     """
     loaded = parse(config, base or Path.cwd()) if isinstance(config, Mapping) else load(config)
-    found = (*loaded.unbuilt(), *loaded.warnings)
+    found = (*loaded.unbuilt(), *file_problems(loaded), *loaded.warnings)
     if any(problem.severity == "error" for problem in found):
         raise ConfigError(found, loaded.sources)
     return loaded

@@ -12,6 +12,7 @@ def validate(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     Exits with 0 when `prox serve` would take it, with 1 when not.
     """
+    from prox.app.certificates import file_problems
     from prox.config import ConfigError, load
 
     from .report import count, print_problems, shown_path
@@ -22,7 +23,7 @@ def validate(config: ConfigOption = DEFAULT_CONFIG) -> None:
         print_problems(error.problems)
         typer.echo(f"{shown_path(Path(config).absolute())}: {count(error.problems)}")
         raise typer.Exit(1) from None
-    problems = (*loaded.unbuilt(), *loaded.warnings)
+    problems = (*loaded.unbuilt(), *file_problems(loaded), *loaded.warnings)
     print_problems(problems)
     found = count(problems)
     refused = any(problem.severity == "error" for problem in problems)

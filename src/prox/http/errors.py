@@ -7,6 +7,7 @@ from typing import Final
 _STATUS: Final = {
     "upstream_timeout": 504,
     "connect_timeout": 504,
+    "tls_timeout": 504,
     "no_target": 503,
     "no_healthy_target": 503,
     "no_descriptors": 503,
@@ -20,9 +21,9 @@ class UpstreamError(Exception):
     """An exchange with an upstream failed.
 
     Attributes:
-        kind: one token: connect_refused, connect_timeout, unresolvable, upstream_closed, upstream_reset, upstream_timeout,
-            upstream_truncated, malformed, client_aborted, stopped, no_target, no_healthy_target, no_descriptors,
-            queue_full, queue_timeout, plugin_fallback, bad_upstream.
+        kind: one token: connect_refused, connect_timeout, unresolvable, tls_untrusted, tls_failed, tls_timeout,
+            upstream_closed, upstream_reset, upstream_timeout, upstream_truncated, malformed, client_aborted, stopped,
+            no_target, no_healthy_target, no_descriptors, queue_full, queue_timeout, plugin_fallback, bad_upstream.
         stale: a connection that had been used before ended without a byte of an answer: the request was not processed.
         status: what the client is answered when nothing was yet (RFC 9110 sections 15.6.3 and 15.6.5).
         retry_after: seconds after which it may be otherwise; None where nobody knows.

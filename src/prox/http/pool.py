@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 from weakref import WeakValueDictionary
@@ -19,6 +21,7 @@ from .call import Supply, UpstreamCall
 from .descriptors import room
 from .errors import UpstreamError
 from .idle import IdleConnections, Tally
+from .secure import Handshake, Session, TlsSettings, handshake_error
 from .upstream import UpstreamConnection
 
 
@@ -34,6 +37,7 @@ class OriginSettings:
         max_header_bytes: of an answer's head.
         max_idle: unused connections kept for one address.
         max_idle_in_all: unused connections kept for all of them.
+        tls: how its TLS is done, None without.
     """
 
     connect_timeout: float | None = 30.0
@@ -43,6 +47,7 @@ class OriginSettings:
     max_header_bytes: int = 256 * 1024
     max_idle: int = 4096
     max_idle_in_all: int = 4096
+    tls: TlsSettings | None = None
 
 
 class Origin:
@@ -51,6 +56,7 @@ class Origin:
     Attributes:
         idle: the unused ones.
         supply: gives a call on an open one; compiled, since it is asked at every request.
+        session: what is remembered of the last TLS handshake.
     """
 
     def __init__(self, pools: Pools, host: str, port: int, settings: OriginSettings) -> None:
@@ -59,6 +65,7 @@ class Origin:
         self.settings = settings
         self.idle = IdleConnections(pools.tally, settings.max_idle, settings.max_idle_in_all)
         self.supply: Supply = self.idle
+        self.session = Session()
         self._pools = pools
 
     def take(self) -> UpstreamCall | None:
@@ -74,57 +81,74 @@ class Origin:
         """A call on a new connection.
 
         Raises:
-            UpstreamError: of kind connect_refused, connect_timeout, unresolvable or no_descriptors.
+            UpstreamError: of kind connect_refused, connect_timeout, unresolvable, tls_untrusted, tls_failed, tls_timeout or
+                no_descriptors.
         """
-        # In a task of its own: the deadline cancels it, whoever waits.
         task = spawn(self._open(), f"connect {self.host}:{self.port}")
-        timeout = self.settings.connect_timeout
-        timer = (
-            None
-            if timeout is None
-            else asyncio.get_running_loop().call_later(timeout, task.cancel, _TIMED_OUT)
-        )
         try:
             opened = await task
-        except asyncio.CancelledError as cancelled:
-            if cancelled.args == (_TIMED_OUT,):
-                raise UpstreamError(
-                    "connect_timeout", f"no connection to {self.host}:{self.port} in time"
-                ) from None
+        except asyncio.CancelledError:
             if task.done() and not task.cancelled():
                 late = task.result()  # it came when nobody waited for it any more
                 if not isinstance(late, UpstreamError):
                     late.close()
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
         if isinstance(opened, UpstreamError):
             raise opened
         return opened
 
     async def _open(self) -> UpstreamConnection | UpstreamError:
-        """The error is returned, since a task that fails is a defect."""
-        loop = asyncio.get_running_loop()
+        """A task, since a Flow can't use timeouts. The error is returned, since a task that fails is a defect."""
+        address = f"{self.host}:{self.port}"
         connection = UpstreamConnection(self)
+        dialling = True
         try:
-            transport, _ = await loop.create_connection(
-                lambda: cast("asyncio.Protocol", connection), self.host, self.port
-            )
+            async with asyncio.timeout(self.settings.connect_timeout) as limit:
+
+                def connected() -> None:
+                    nonlocal dialling
+                    dialling = False
+                    limit.reschedule(None)
+
+                transport = await self._transport(connection, connected)
         except (socket.gaierror, UnicodeError) as error:
             return UpstreamError("unresolvable", f"{self.host}: {error}")
         except OSError as error:
+            if not dialling:
+                self.session.forget()
+                return handshake_error(error, address)
+            if limit.expired():
+                return UpstreamError("connect_timeout", f"no connection to {address} in time")
             kind = "no_descriptors" if error.errno in {errno.EMFILE, errno.ENFILE} else "connect_refused"
-            return UpstreamError(kind, f"{self.host}:{self.port}: {error}")
+            return UpstreamError(kind, f"{address}: {error}")
         if transport.get_extra_info("socket").fileno() >= room().connect:
             transport.abort()
-            return UpstreamError(
-                "no_descriptors", f"{self.host}:{self.port}: file descriptors run short", retry_after=1.0
-            )
+            return UpstreamError("no_descriptors", f"{address}: file descriptors run short", retry_after=1.0)
         if self.settings.keep_alive:
             self._probe(transport.get_extra_info("socket"), self.settings.keep_alive)
         self._pools.open.add(connection)
         return connection
+
+    async def _transport(
+        self, connection: UpstreamConnection, connected: Callable[[], None]
+    ) -> asyncio.Transport:
+        """Connect; `connected` is called where a TLS handshake follows."""
+        loop = asyncio.get_running_loop()
+        protocol = cast("asyncio.Protocol", connection)
+        tls = self.settings.tls
+        if tls is None:
+            transport, _ = await loop.create_connection(lambda: protocol, self.host, self.port)
+            return transport
+        handshake = Handshake(tls, self.session, connected)
+        transport, _ = await loop.create_connection(
+            lambda: protocol,
+            self.host,
+            self.port,
+            ssl=cast("ssl.SSLContext", handshake),
+            server_hostname=tls.server_name or self.host,
+            ssl_handshake_timeout=handshake.timeout,
+        )
+        return transport
 
     @staticmethod
     def _probe(sock: socket.socket, after: float) -> None:
@@ -132,9 +156,6 @@ class Origin:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
-
-
-_TIMED_OUT = "connect_timeout"
 
 
 class Pools:

@@ -7,6 +7,7 @@ A connection is used again only when both messages were whole, the upstream keep
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, Final, cast
 
 from .call import Receiver, UpstreamCall
@@ -16,7 +17,8 @@ from .codec.response import CHUNKED, UNTIL_CLOSE, ResponseParser
 from .codec.trailers import passed_on
 from .dates import dated
 from .errors import UpstreamError
-from .sockets import read_left
+from .secure import reason_of
+from .sockets import read_left, tls_left
 from .streams import Sink, Source
 from .watch import NEVER, Watch
 
@@ -57,6 +59,7 @@ class UpstreamConnection(UpstreamCall):
         "_sent",
         "_sink",
         "_stuck_at",
+        "_tls",
         "_unwanted",
         "_watch",
         "transport",
@@ -86,6 +89,7 @@ class UpstreamConnection(UpstreamCall):
         self._paused = False
         self._patient = False
         self._stuck_at = 0
+        self._tls: ssl.SSLObject | None = None
         self._method = ""
         self._interims = 0
         self._unwanted: frozenset[bytes] = frozenset()
@@ -209,6 +213,7 @@ class UpstreamConnection(UpstreamCall):
         """See asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._tls = transport.get_extra_info("ssl_object")
         self._watch = Watch(self._loop, self._check)
 
     def pause_writing(self) -> None:
@@ -248,14 +253,26 @@ class UpstreamConnection(UpstreamCall):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        if exc is not None and self._receiver is not None:
-            left = read_left(self.transport)
-            if left:
-                self.data_received(left)
+        if self._receiver is not None:
+            if self._tls is not None:
+                exc = self._lost_tls(self._tls, exc)
+            elif exc is not None:
+                left = read_left(self.transport)
+                if left:
+                    self.data_received(left)
         self._ended(exc)
         self._close()
         if self._watch is not None:
             self._watch.stop()
+
+    def _lost_tls(self, tls: ssl.SSLObject, exc: Exception | None) -> Exception | None:
+        """Take what is left; returns why this is no end that the upstream has said, None where it is."""
+        left, is_said = tls_left(tls)
+        if left:
+            self.data_received(left)
+        if is_said or exc is not None:
+            return None if is_said else exc
+        return UpstreamError("upstream_truncated", "the connection ended without close_notify")
 
     def _receive_head(self, data: bytes) -> None:
         receiver = self._receiver
@@ -289,6 +306,8 @@ class UpstreamConnection(UpstreamCall):
                 return
             data = rest
         self._deadline = NEVER
+        if self._tls is not None and self.used == 1:
+            self._origin.session.keep(self._tls)
         self._keep = not head.close
         if b"\r\nDate: " not in head.plain:
             head.plain = dated(head.plain)
@@ -378,11 +397,11 @@ class UpstreamConnection(UpstreamCall):
         """The upstream closed or reset the connection."""
         if self._receiver is None:
             return
-        how = "upstream_closed" if exc is None else "upstream_reset"
         sink, decoder = self._sink, self._decoder
         if sink is None or decoder is None:
             silent = not self._buffer and not self._interims
-            self._over(UpstreamError(how, "no answer came", stale=self.used > 1 and silent))
+            kind, text = _failure(None if isinstance(exc, UpstreamError) else exc, "no answer came")
+            self._over(UpstreamError(kind, text, stale=self.used > 1 and silent and kind != "tls_failed"))
             return
         if exc is None:
             try:
@@ -395,11 +414,17 @@ class UpstreamConnection(UpstreamCall):
             sink.end()
             self.finished.set()
             return
-        self._over(UpstreamError(how, str(exc)))
+        kind, text = _failure(exc, str(exc))
+        self._over(UpstreamError(kind, text))
 
     def _close(self) -> None:
         self._origin.forget(self)
-        self.transport.abort()
+        transport = self.transport
+        if self._tls is None or self.error is not None:
+            transport.abort()
+        elif not transport.is_closing():  # once only: it may call eof_received
+            transport.close()  # says close_notify at the end of this turn, and would wait for the upstream's
+            self._loop.call_soon(transport.abort)
 
     # Tunnels (see UpstreamEnd).
 
@@ -443,6 +468,17 @@ class UpstreamConnection(UpstreamCall):
             else:
                 self._over(UpstreamError("upstream_timeout", "no byte taken within response_header_timeout"))
         return self._deadline
+
+
+def _failure(exc: Exception | None, otherwise: str) -> tuple[str, str]:
+    """Kind and text of the end of a connection."""
+    if exc is None:
+        return "upstream_closed", otherwise
+    if isinstance(exc, ssl.SSLError):  # in TLS 1.3 a client certificate is refused after the handshake
+        return "tls_failed", reason_of(exc)
+    if isinstance(exc, UpstreamError):
+        return exc.kind, str(exc)
+    return "upstream_reset", otherwise
 
 
 def _too_large() -> BadMessageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import Final
 
@@ -13,6 +14,7 @@ from prox.http.call import Receiver, UpstreamCall
 from prox.http.codec.fields import Headers
 from prox.http.errors import UpstreamError
 from prox.http.pool import Origin, OriginSettings, Pools
+from prox.http.secure import TlsSettings
 from prox.http.upstream import UpstreamConnection
 from prox.proxy import recipient
 from prox.proxy.forward import HeadBuilder
@@ -22,7 +24,9 @@ from prox.proxy.via import MarkedAnswer, via_lines
 
 _log: Final = logging.getLogger("prox.proxy")
 
-_UNREACHABLE: Final = frozenset({"connect_refused", "connect_timeout", "unresolvable"})
+_UNREACHABLE: Final = frozenset(
+    {"connect_refused", "connect_timeout", "tls_failed", "tls_timeout", "tls_untrusted", "unresolvable"}
+)
 """What leaves a target out for a while."""
 
 _ENDED_BY_LIMIT: Final = frozenset({"relay_idle_timeout", "idle_timeout"})
@@ -37,10 +41,14 @@ class Destination:
 
     __slots__ = ("address", "host", "origin", "prefix", "supply")
 
-    def __init__(self, upstream: Upstream, pools: Pools, settings: OriginSettings) -> None:
+    def __init__(
+        self, upstream: Upstream, pools: Pools, settings: OriginSettings, tls: Callable[[], TlsSettings]
+    ) -> None:
+        if upstream.tls:
+            settings = replace(settings, tls=tls())
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
         self.address = f"{host}:{upstream.port}"
-        self.host = (host if upstream.port == 80 else self.address).encode()
+        self.host = (host if upstream.port == (443 if upstream.tls else 80) else self.address).encode()
         self.prefix = upstream.prefix.encode()
         self.origin: Origin = pools.origin(upstream.host, upstream.port, settings)
         self.supply = self.origin.supply
@@ -53,6 +61,7 @@ class ProxyAction:
         upstream: `host:port`, URL or template (see the configuration reference).
         pools: where connections come from.
         settings: timeouts.
+        tls: how TLS upstreams are reached; asked for each that there is.
         headers: set on every request.
         fallback: serves where there is no target or the upstream can't be reached.
         stream: bodies may take their time.
@@ -67,6 +76,7 @@ class ProxyAction:
         upstream: str,
         pools: Pools,
         settings: OriginSettings,
+        tls: Callable[[], TlsSettings],
         *,
         headers: Mapping[str, str],
         fallback: Action | None,
@@ -81,6 +91,7 @@ class ProxyAction:
         self._names = frozenset(template_names(upstream))
         self._pools = pools
         self._settings = settings
+        self._tls = tls
         self._builder = HeadBuilder(headers, via)
         self._via = None if via is None else via_lines(via)
         self._stream = stream
@@ -88,7 +99,7 @@ class ProxyAction:
         self._failed = failed
         self._relay_idle_timeout = relay_idle_timeout
         self._rendered: dict[object, Destination] = {}
-        self._only = None if self._names else Destination(parse_upstream(upstream), pools, settings)
+        self._only = None if self._names else Destination(parse_upstream(upstream), pools, settings, tls)
 
     async def serve(self, routed: Routed) -> UpstreamError | None:
         """See Action. Returns an error only while nothing of the request has gone to an upstream."""
@@ -239,7 +250,7 @@ class ProxyAction:
                 upstream = parse_upstream(render(self._template, values))
             except ValueError as error:
                 return UpstreamError("bad_upstream", str(error))
-            destination = Destination(upstream, self._pools, self._settings)
+            destination = Destination(upstream, self._pools, self._settings, self._tls)
             if len(self._rendered) >= _MAX_RENDERED:
                 self._rendered.clear()
             self._rendered[key] = destination
