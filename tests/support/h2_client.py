@@ -13,6 +13,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+from hyperframe.frame import GoAwayFrame
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -34,7 +35,7 @@ class Answer:
     def __init__(self) -> None:
         self.status = 0
         self.fields: Pairs = []
-        self.body = b""
+        self.body = bytearray()
         self.interims: list[tuple[int, Pairs]] = []
         self.trailers: Pairs | None = None
         self.ended = False
@@ -51,7 +52,9 @@ class Answer:
         return next((value for key, value in self.fields if key == name), None)
 
     def __repr__(self) -> str:
-        return f"<{self.status} {self.fields} {self.body[:40]!r} ended={self.ended} reset={self.reset}>"
+        return (
+            f"<{self.status} {self.fields} {bytes(self.body[:40])!r} ended={self.ended} reset={self.reset}>"
+        )
 
 
 class H2Client:
@@ -77,6 +80,8 @@ class H2Client:
                 normalize_outbound_headers=False,
             )
         )
+        # The library takes GOAWAY for the end of the connection, which it is not: streams go on (RFC 9113 section 6.8).
+        self.h2._frame_dispatch_table[GoAwayFrame] = self._goaway
         self.answers: dict[int, Answer] = {}
         self.goaways: list[tuple[int, int]] = []
         self.eof = False
@@ -103,8 +108,9 @@ class H2Client:
             host, port, ssl=tls, server_hostname="localhost" if tls else None, limit=receive_buffer
         )
         client = cls(reader, writer)
-        client.h2.local_settings.update(
-            {h2.settings.SettingCodes(name): value for name, value in (settings or {}).items()}
+        # What is said first is in force at once.
+        client.h2.local_settings = h2.settings.Settings(
+            client=True, initial_values={h2.settings.SettingCodes(2): 0, **_codes(settings or {})}
         )
         client.h2.initiate_connection()
         await client.flush()
@@ -259,9 +265,14 @@ class H2Client:
         return [await self.answer(stream) for stream in streams]
 
     async def closed(self) -> None:
-        """Read until prox ends the connection."""
+        """Read until prox ends the connection, and close."""
         while await self.more():
             pass
+        await self.close()
+
+    def _goaway(self, frame: GoAwayFrame) -> tuple[list[Any], list[Any]]:
+        self.goaways.append((frame.error_code, frame.last_stream_id))
+        return [], []
 
     def _take(self, event: h2.events.Event) -> None:
         stream = getattr(event, "stream_id", 0) or 0
@@ -287,14 +298,16 @@ class H2Client:
             answer.ended = True
         elif isinstance(event, h2.events.StreamReset):
             answer.reset = int(event.error_code or 0)
-        elif isinstance(event, h2.events.ConnectionTerminated):
-            self.goaways.append((int(event.error_code or 0), event.last_stream_id or 0))
         elif isinstance(event, h2.events.PingReceived):
             self.pings += 1
         elif isinstance(event, h2.events.PingAckReceived):
             self.pongs += 1
         elif isinstance(event, h2.events.RemoteSettingsChanged):
             self.greeted = True
+
+
+def _codes(settings: dict[int, int]) -> dict[h2.settings.SettingCodes, int]:
+    return {h2.settings.SettingCodes(name): value for name, value in settings.items()}
 
 
 def _pairs(headers: Any) -> Pairs:

@@ -115,6 +115,9 @@ class Http2Connection(ClientConnection):
         # A client that does not even greet is held to the head's deadline, not to the idle time.
         self._watch = Watch(self.loop, self._check)
         self._expect_idle(self._entry.limits.read_header_timeout)
+        silence = self._entry.limits.h2_read_idle_timeout
+        if silence is not None:
+            self._watch.expect(self._read_at + silence)
         self._flush()
         if self._entry.closing:
             self.drain()

@@ -347,7 +347,7 @@ class Http2Exchange(Exchange):
     def finish_request(self) -> None:
         """The answer is complete: who still sends is told that nobody wants it (RFC 9113 section 8.1)."""
         upload = self.upload
-        if upload is not None and not upload.over:
+        if upload is not None and upload.open:
             upload.over = True
             self.connection.session.reset(self.stream, NO_ERROR)
             self.connection.touch()

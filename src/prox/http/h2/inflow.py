@@ -24,7 +24,8 @@ class Inflow:
 
     Attributes:
         body: the same, for whoever wants it.
-        over: it has ended or broken off, or nobody wants the rest.
+        over: it has ended or broken off.
+        open: the client has not ended it.
         paused_at: since when the window is kept shut, None while it is not.
     """
 
@@ -35,6 +36,7 @@ class Inflow:
         "_unwanted",
         "_withheld",
         "body",
+        "open",
         "over",
         "paused_at",
     )
@@ -47,6 +49,7 @@ class Inflow:
         self._unwanted = False
         self.paused_at: float | None = None
         self.over = False
+        self.open = True
         self.body = RequestBody(self, length)
 
     def receive(self, data: bytes, flow: int, most: int, *, end: bool) -> None:
@@ -80,6 +83,7 @@ class Inflow:
         """The body has ended with these bytes and trailer lines."""
         self.resume()
         self.over = True
+        self.open = False
         if self._unwanted:
             self.body.ended = True
         else:
