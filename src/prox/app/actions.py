@@ -19,8 +19,8 @@ from prox.proxy.actions.serve import ServeAction
 from prox.proxy.actions.static import StaticAction
 from prox.proxy.client import ClientAddresses
 from prox.proxy.route import Action
-
 from prox.tls.client import ClientContexts, ClientFiles, TlsFileError
+
 from .errors import StartError
 
 ActionKey: TypeAlias = tuple[object, ...]
@@ -56,10 +56,10 @@ class Actions:
         self._via = tuning.via
         self._relay_idle_timeout = tuning.relay_idle_timeout
         self._pools = pools
-        self._queue = queue
-        self._counters = counters
         self._contexts = contexts
         self._handshake_timeout = tuning.tls_handshake_timeout
+        self._queue = queue
+        self._counters = counters
         self.is_trusted = ClientAddresses(service.trusted_proxies).is_trusted
         self._made: dict[int, Action] = {}  # by identity: the configuration outlives this
         self.files: set[Path] = set()
@@ -108,6 +108,7 @@ class Actions:
             config.upstream,
             self._pools,
             settings,
+            self._tls(config),
             headers=config.headers,
             fallback=None if fallback is None else self.get(fallback, (*key, "fallback")),
             stream=config.stream,
@@ -118,7 +119,6 @@ class Actions:
         )
         queue = self._queue(config, key)
         return action if queue is None else QueuedAction(action, queue)
-            self._tls(config),
 
     def _tls(self, config: model.ProxyAction) -> Callable[[], TlsSettings]:
         """How the action's TLS upstreams are reached: made now where there is one, later where a template may become one."""

@@ -25,10 +25,10 @@ from prox.proxy.actions.queued import Queue
 from prox.proxy.route import Route
 from prox.proxy.speed import RouteSpeed
 from prox.routing import Table
+from prox.tls.client import ClientContexts
 
 from .actions import ActionKey, Actions
 from .bindings import Bindings
-from prox.tls.client import ClientContexts
 from .errors import StartError
 from .front import Steps
 
@@ -75,6 +75,7 @@ class Built:
         resets: what puts the configured targets and limits in force in what is used already.
         logs: the access logs opened, by path.
         unopened: why others can't be.
+        contexts: for TLS to upstreams.
         files: what was read beside the configuration's own files.
     """
 
@@ -85,11 +86,11 @@ class Built:
     balancers: dict[RouteKey, Balancer] = field(default_factory=dict)
     books: dict[str | ActionKey, HealthBook] = field(default_factory=dict)
     queues: dict[str | ActionKey, Queue] = field(default_factory=dict)
-        contexts: for TLS to upstreams.
     speeds: dict[RouteKey, RouteSpeed] = field(default_factory=dict)
     resets: list[Callable[[], None]] = field(default_factory=list)
     logs: dict[str, AccessLog] = field(default_factory=dict)
     unopened: dict[str, str] = field(default_factory=dict)
+    contexts: ClientContexts = field(default_factory=ClientContexts)
     files: set[Path] = field(default_factory=set)
 
 
@@ -100,7 +101,6 @@ class Builder:
         pools: where all proxy actions get their connections.
         logs: the process's access logs.
     """
-    contexts: ClientContexts = field(default_factory=ClientContexts)
 
     def __init__(self, pools: Pools, logs: AccessLogs) -> None:
         self._pools = pools
@@ -182,8 +182,8 @@ class Builder:
                     built, route.access_log, route.action.access_log, built.config.logging.access_log
                 ),
                 max_body_bytes=_body_limit(route, tuning, ceiling),
-                forward_proxy=route.match is not None and route.match.forward_proxy,
                 speed=speed,
+                forward_proxy=route.match is not None and route.match.forward_proxy,
             )
             built.routes[made.id] = RouteInfo(
                 action=route.action.name,
