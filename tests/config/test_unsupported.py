@@ -37,7 +37,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         service(trusted_proxies=["10.0.0.0/8"], config={"proxy_protocol": True}),
         ["services.web.config.proxy_protocol"],
     ),
-    (tuning(h2c=True), ["services.web.config.h2c"]),
     (
         route(match={"domain": "a.b"}, action={"type": "pass", "upstream": "a:1"}),
         ["services.web.routes[0].action.type"],
@@ -49,8 +48,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
 NOTED: list[tuple[dict[str, Any], list[str]]] = [
     ({"runtime": {"workers": 2}}, ["runtime.workers"]),
     (service(h2=True), ["services.web.h2"]),
-    (tuning(h2_read_idle_timeout="1s"), ["services.web.config.h2_read_idle_timeout"]),
-    (tuning(h2_ping_timeout="1s"), ["services.web.config.h2_ping_timeout"]),
     (tuning(disable_compression=False), ["services.web.config.disable_compression"]),
     (tuning(flush_interval="50ms"), ["services.web.config.flush_interval"]),
     (tuning(read_buffer_size=1), ["services.web.config.read_buffer_size"]),

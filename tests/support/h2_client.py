@@ -24,7 +24,7 @@ class Answer:
     Attributes:
         status: 0 before the head.
         fields: those of the head, without pseudo-fields.
-        body: so far.
+        data: what has come of the body.
         interims: statuses of interim heads, with their fields.
         trailers: None without.
         ended: END_STREAM came.
@@ -35,12 +35,22 @@ class Answer:
     def __init__(self) -> None:
         self.status = 0
         self.fields: Pairs = []
-        self.body = bytearray()
+        self.data = bytearray()
         self.interims: list[tuple[int, Pairs]] = []
         self.trailers: Pairs | None = None
         self.ended = False
         self.reset = -1
         self.unread = 0
+
+    @property
+    def body(self) -> bytes:
+        """What has come of the body."""
+        return bytes(self.data)
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return len(self.data)
 
     @property
     def over(self) -> bool:
@@ -53,7 +63,7 @@ class Answer:
 
     def __repr__(self) -> str:
         return (
-            f"<{self.status} {self.fields} {bytes(self.body[:40])!r} ended={self.ended} reset={self.reset}>"
+            f"<{self.status} {self.fields} {bytes(self.data[:40])!r} ended={self.ended} reset={self.reset}>"
         )
 
 
@@ -286,7 +296,7 @@ class H2Client:
             answer.status = int(pairs[0][1])
             answer.fields = pairs[1:]
         elif isinstance(event, h2.events.DataReceived):
-            answer.body += event.data or b""
+            answer.data += event.data or b""
             size = event.flow_controlled_length or 0
             if self.opens_windows and size:
                 self.h2.acknowledge_received_data(size, stream)

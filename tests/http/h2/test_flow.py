@@ -66,16 +66,16 @@ async def test_a_stream_that_is_not_read_holds_back_its_own_upstream_alone() -> 
         await client.open_window(1 << 30)
         client.opens_windows = False
         big = await client.request("GET", "/big")
-        await client.until(lambda: len(client.answers[big].body) == 20_000)
+        await client.until(lambda: client.answers[big].size == 20_000)
         stopped: list[int] = []
         await still(stopped, script)
         assert stopped[0] < 16 * MEBI, "it went on reading"
         for _ in range(20):
             small = await client.get("/small")
             assert small.body == b"ok"
-        assert len(client.answers[big].body) == 20_000
+        assert client.answers[big].size == 20_000
         await client.open_window(30_000, big)
-        await client.until(lambda: len(client.answers[big].body) == 50_000)
+        await client.until(lambda: client.answers[big].size == 50_000)
         await client.reset(big)
         await client.close()
         await prox.quiet()
@@ -98,10 +98,10 @@ async def test_a_big_download_does_not_starve_others() -> None:
     async with talking(script, {WINDOW: 1 << 30}) as (_, _prox, client):
         await client.open_window(1 << 30)
         big = await client.request("GET", "/big")
-        await client.until(lambda: len(client.answers[big].body) > MEBI)
+        await client.until(lambda: client.answers[big].size > MEBI)
         small = await client.request("GET", "/small")
         await client.answer(small)
-        assert len(client.answers[big].body) < 48 * MEBI, "the small one waited for the big one"
+        assert client.answers[big].size < 48 * MEBI, "the small one waited for the big one"
         other = await client.request("GET", "/big")
         await client.reset(big)
         await client.reset(other)
@@ -122,14 +122,12 @@ async def test_downloads_side_by_side_take_turns() -> None:
         client.opens_windows = False
         streams = [await client.request("GET", "/big") for _ in range(2)]
         bodies = [client.answers[stream] for stream in streams]
-        await client.until(
-            lambda: sum(len(answer.body) for answer in bodies) == 65_535
-        )  # the connection's window
+        await client.until(lambda: sum(answer.size for answer in bodies) == 65_535)  # the connection's window
         await until(lambda: script.sent > MEBI and other.sent > MEBI)
-        before = [len(answer.body) for answer in bodies]
+        before = [answer.size for answer in bodies]
         await client.open_window(8 * 65_536)
-        await client.until(lambda: sum(len(answer.body) for answer in bodies) == 65_535 + 8 * 65_536)
-        gained = [len(answer.body) - was for answer, was in zip(bodies, before, strict=True)]
+        await client.until(lambda: sum(answer.size for answer in bodies) == 65_535 + 8 * 65_536)
+        gained = [answer.size - was for answer, was in zip(bodies, before, strict=True)]
         assert abs(gained[0] - gained[1]) <= 65_536, f"one got more: {gained}"
         for stream in streams:
             await client.reset(stream)
@@ -222,7 +220,7 @@ async def test_a_stalled_stream_ends_with_its_client() -> None:
     async with talking(script, {WINDOW: 1000}) as (upstream, prox, client):
         client.opens_windows = False
         stream = await client.request("GET", "/big")
-        await client.until(lambda: len(client.answers[stream].body) == 1000)
+        await client.until(lambda: client.answers[stream].size == 1000)
         peer = await upstream.peer()
         await client.close()
         await prox.quiet()
