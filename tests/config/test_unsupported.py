@@ -33,14 +33,6 @@ def proxy(**keys: Any) -> dict[str, Any]:
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"admin": {"listen": "127.0.0.1:9090"}}, ["admin"]),
     (service(tls=True, acme=ACME), ["services.web.acme"]),
-    (
-        service(trusted_proxies=["10.0.0.0/8"], config={"proxy_protocol": True}),
-        ["services.web.config.proxy_protocol"],
-    ),
-    (
-        route(match={"domain": "a.b"}, action={"type": "pass", "upstream": "a:1"}),
-        ["services.web.routes[0].action.type"],
-    ),
     (proxy(proto="h2"), ["actions.web.proto"]),
     (proxy(send_proxy=2), ["actions.web.send_proxy"]),
 ]

@@ -13,6 +13,7 @@ from prox.http.pool import OriginSettings, Pools
 from prox.http.secure import TlsSettings
 from prox.observe.counters import Counters
 from prox.proxy.actions.drop import DropAction
+from prox.proxy.actions.passing import PassAction, PassSettings
 from prox.proxy.actions.proxy import ProxyAction
 from prox.proxy.actions.queued import Queue, QueuedAction
 from prox.proxy.actions.serve import ServeAction
@@ -33,6 +34,7 @@ class Actions:
     Attributes:
         is_trusted: whether an address is a trusted proxy's.
         files: what was read to make them.
+        tell_clients: any of them tells its upstreams whose connection it is.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Actions:
         self.is_trusted = ClientAddresses(service.trusted_proxies).is_trusted
         self._made: dict[int, Action] = {}  # by identity: the configuration outlives this
         self.files: set[Path] = set()
+        self.tell_clients = False
 
     def get(self, config: model.Action, key: ActionKey) -> Action:
         """The action of a configured one.
@@ -97,7 +100,17 @@ class Actions:
             case model.DropAction():
                 return DropAction()
             case model.PassAction():
-                raise StartError("pass actions are not served yet")
+                return self._pass(config, key)
+
+    def _pass(self, config: model.PassAction, key: ActionKey) -> Action:
+        if config.send_proxy is not None:
+            self.tell_clients = True
+        settings = PassSettings(
+            self._settings.connect_timeout if config.timeout is None else config.timeout,
+            self._settings.keep_alive,
+            config.send_proxy,
+        )
+        return PassAction(config.upstream, settings, self._queue(config, key))
 
     def _proxy(self, config: model.ProxyAction, key: ActionKey) -> Action:
         settings = self._settings

@@ -9,20 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prox.config import model
 from prox.http.pool import Pools
+from prox.l4.stores import Stores
 from prox.observe.access import AccessLogs
-from prox.plugin import Manager, Prepared
+from prox.plugin import HookIndex, Manager, Prepared
 from prox.proxy.pipeline import Pipeline
+from prox.proxy.route import Route
+from prox.routing import Table
 from prox.tasks import spawn
 
-from .build import Builder, Built
+from .build import Builder, Built, BuiltService
 from .errors import StartError
 from .listeners import Address, Key, Listeners, release
 from .listening import Listener
 from .snapshot import Snapshot
 from .threads import in_thread
+
+if TYPE_CHECKING:
+    from prox.proxy.passing import Passing
 
 _CANCELLED = 2.0
 """Seconds for requests whose connections were aborted to end, before the logs that they write to are closed."""
@@ -42,6 +49,7 @@ class Application:
         self.snapshot: Snapshot | None = None
         self.logs = AccessLogs()
         self._pools = Pools()
+        self._stores = Stores()
         self._builder = Builder(self._pools, self.logs)
         self._listeners = Listeners()
         self._ending: set[Snapshot] = set()
@@ -149,10 +157,36 @@ class Application:
             )
             for name, service in built.services.items()
         }
-        before, self.snapshot = self.snapshot, Snapshot(config, built, pipelines)
+        passings = {
+            name: self._passing(name, service, service.passed, index)
+            for name, service in built.services.items()
+            if service.passed is not None
+        }
+        for name, passing in passings.items():
+            built.services[name].steps = built.services[name].steps.then(passing)
+        before, self.snapshot = self.snapshot, Snapshot(config, built, pipelines, passings)
         self._listeners.swap(built.services, pipelines, fresh, config.runtime.shutdown_timeout)
         if before is not None:
             self._retire(before)
+
+    def _passing(
+        self, name: str, service: BuiltService, routes: Table[Route | None], index: HookIndex
+    ) -> Passing:
+        """What looks at the ClientHellos of a service."""
+        from prox.proxy.passing import Passing
+
+        tuning = service.tuning
+        return Passing(
+            routes,
+            index,
+            self._stores,
+            service=name,
+            ends_tls=bool(service.config.tls),
+            counters=service.counters,
+            idle_timeout=tuning.relay_idle_timeout,
+            keep_alive=tuning.keep_alive,
+            unrouted_log=service.unrouted_log,
+        )
 
     def _retire(self, snapshot: Snapshot) -> None:
         """Give back what a configuration holds as soon as its last request has ended and was logged."""
@@ -189,6 +223,7 @@ class Application:
                     await self.manager.stop()
                 finally:
                     self._pools.close()
+                    self._stores.close()
                     self.logs.close()
 
     async def _last_requests(self) -> None:

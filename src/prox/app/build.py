@@ -21,7 +21,10 @@ from prox.limits import ConnectionCaps, Groups
 from prox.observe.access import AccessLog, AccessLogs
 from prox.observe.counters import Counters
 from prox.plugin import Binding, RouteInfo
+from prox.proxy.actions.drop import DropAction
+from prox.proxy.actions.passing import PassAction
 from prox.proxy.actions.queued import Queue
+from prox.proxy.named import ProxyNames, tell_local
 from prox.proxy.route import Route
 from prox.proxy.speed import RouteSpeed
 from prox.routing import Table
@@ -30,7 +33,7 @@ from prox.tls.client import ClientContexts
 from .actions import ActionKey, Actions
 from .bindings import Bindings
 from .errors import StartError
-from .front import Steps
+from .front import Step, Steps
 
 RouteKey: TypeAlias = tuple[str, str, str, int]
 """What a route is, wherever it stands in the list: its service, its match, and a number where several are alike."""
@@ -47,6 +50,7 @@ class BuiltService:
         counters: its figures.
         caps: its connections.
         unrouted_log: for what no route takes.
+        passed: its routes by server name, where any passes TLS connections on unopened.
         steps: what its listener does with new connections before their first protocol.
     """
 
@@ -56,6 +60,7 @@ class BuiltService:
     counters: Counters
     caps: ConnectionCaps
     unrouted_log: AccessLog | None
+    passed: Table[Route | None] | None = None
     steps: Steps = field(default_factory=Steps)
 
 
@@ -162,7 +167,7 @@ class Builder:
             )
         )
         ceiling = _body_ceiling(config)
-        routes = []
+        routes: list[tuple[model.Match | None, Route]] = []
         for index, route in enumerate(config.routes):
             key = _route_key(name, route, built)
             action = actions.get(route.action, key)
@@ -201,6 +206,8 @@ class Builder:
             counters,
             caps,
             self._log(built, built.config.logging.access_log),
+            _passed(routes),
+            Steps(_before(config, actions)),
         )
 
     def _speed(self, key: RouteKey, config: model.Route, built: Built, before: Built | None) -> RouteSpeed:
@@ -259,14 +266,16 @@ def _book(key: RouteKey, action: model.Action, built: Built, before: Built | Non
     if book is None:
         book = None if before is None else before.books.get(name)
         book = built.books[name] = book or HealthBook()
-        if isinstance(action, model.ProxyAction):
+        if isinstance(action, model.ProxyAction | model.PassAction):
             queue = built.queues.get(name)
             is_full = None if queue is None else queue.places.is_full
             built.resets.append(partial(book.configure, action.health.min, action.health.max, is_full))
     return book
 
 
-def _queue(key: ActionKey, action: model.ProxyAction, built: Built, before: Built | None) -> Queue | None:
+def _queue(
+    key: ActionKey, action: model.ProxyAction | model.PassAction, built: Built, before: Built | None
+) -> Queue | None:
     """The queue of an action that has one, shared like its book."""
     name = action.name or key
     queue = built.queues.get(name)
@@ -282,6 +291,36 @@ def _queue(key: ActionKey, action: model.ProxyAction, built: Built, before: Buil
         partial(queue.configure, action.max_connections, action.max_queue, action.queue_timeout)
     )
     return queue
+
+
+def _before(service: model.Service, actions: Actions) -> tuple[Step, ...]:
+    """The steps on the raw socket that need no hooks."""
+    steps: tuple[Step, ...] = ()
+    if service.config.proxy_protocol:
+        steps = (ProxyNames(actions.is_trusted),)
+    return (*steps, tell_local) if actions.tell_clients else steps
+
+
+def _passed(routes: list[tuple[model.Match | None, Route]]) -> Table[Route | None] | None:
+    """The routes that a ClientHello chooses from: those with a domain, in their order, if any of them passes on.
+
+    One that neither passes on nor drops all of its domain leaves the connection to HTTP, and is None. One for absolute URLs
+    is not among them: its domain is not the name of this server.
+    """
+    if not any(isinstance(route.action, PassAction) for _, route in routes):
+        return None
+    return routing.compile(
+        (model.Match(domain=match.domain), route if _takes_all(match, route) else None)
+        for match, route in routes
+        if match is not None and match.domain is not None and not match.forward_proxy
+    )
+
+
+def _takes_all(match: model.Match, route: Route) -> bool:
+    """Whether a name alone decides that a connection is passed on or dropped."""
+    return isinstance(route.action, PassAction) or (
+        isinstance(route.action, DropAction) and match.path is None and not match.methods
+    )
 
 
 def _body_ceiling(service: model.Service) -> int:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -26,8 +26,8 @@ _log = logging.getLogger("prox.listen")
 Step: TypeAlias = Callable[[Arrival], Awaitable[None]]
 """Does one thing with the raw socket of an arrival.
 
-It returns where the next step goes on; raises TurnedBackError where the connection is refused; or lets the arrival `serve` or
-`become` what serves the connection, and then no step follows. Deadlines are its own: `arrival.within`.
+It returns where the next step goes on; raises TurnedBackError where the connection is refused; or lets the arrival `serve`
+or `become` what serves the connection, and then no step follows. Deadlines are its own: `arrival.within`.
 """
 
 
@@ -42,6 +42,10 @@ class Steps:
 
     before: tuple[Step, ...] = ()
     handshake: Step | None = None
+
+    def then(self, step: Step) -> Steps:
+        """The same with another step on the raw socket at the end."""
+        return replace(self, before=(*self.before, step))
 
     @property
     def none(self) -> bool:

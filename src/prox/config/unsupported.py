@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .model import (
     Config,
     Model,
-    PassAction,
-    Plugin,
     ProxyAction,
     Route,
     Runtime,

@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from prox.balancing import Target
 from prox.http.arrival import Arrival, TurnedBackError
@@ -26,7 +26,6 @@ from prox.plugin import HookError, HookIndex, HookRecord, RequestNotEncodable
 from prox.routing import Match, Table
 from prox.wire import HOOK_ON_CONNECT, HOOK_ON_DISCONNECT, ConnInfo, DisconnectInfo
 
-from .actions.drop import DropAction
 from .actions.passing import PassAction
 from .dialling import probe
 from .peeking import peek
@@ -64,9 +63,9 @@ class Passed:
         reason: why it ended otherwise than asked, one token for the access log, or "".
     """
 
-    def __init__(self, client: Client, match: Match[Route], name: str) -> None:
+    def __init__(self, client: Client, route: Route, match: Match[Route | None], name: str) -> None:
         self.client = client
-        self.route = match.value
+        self.route = route
         self.match = match
         self.name = name
         self.started = monotonic()
@@ -93,7 +92,7 @@ class Passing:
     """Looks at the new connections of one service under one configuration: a step of its front door.
 
     Args:
-        table: the routes that have a domain, by domain alone.
+        table: the routes that have a domain, by domain alone; None those that leave a connection to HTTP.
         index: the hooks.
         stores: of all relays.
         service: its name.
@@ -106,7 +105,7 @@ class Passing:
 
     def __init__(
         self,
-        table: Table[Route],
+        table: Table[Route | None],
         index: HookIndex,
         stores: Stores,
         *,
@@ -144,17 +143,16 @@ class Passing:
         hello: HelloOrNot | Incomplete = await peek(arrival, HelloReader().read, Incomplete)
         assert not isinstance(hello, Incomplete)
         arrival.within(None, "")
-        match = None
         if isinstance(hello, Hello) and hello.server_name:
             match = self._table.match(hello.server_name, "", "")
-        if match is not None and isinstance(hello, Hello):
-            action = match.value.action
-            if isinstance(action, PassAction):
+            route = None if match is None else match.value
+            if match is not None and route is not None:
+                passed = Passed(arrival.client, route, match, hello.server_name)
+                if not isinstance(route.action, PassAction):
+                    self._drop(passed)
                 arrival.serve()
-                await self._pass(arrival, action, Passed(arrival.client, match, hello.server_name))
+                await self._pass(arrival, route.action, passed)
                 return
-            if isinstance(action, DropAction):
-                self._drop(Passed(arrival.client, match, hello.server_name))
         if not self._ends_tls and not isinstance(hello, NoTls):
             self._refuse(arrival, hello)
 
@@ -288,14 +286,14 @@ class Passing:
         if route.access_log is not None:
             self._write(route.access_log, passed, seconds)
 
-    def _drop(self, passed: Passed) -> None:
+    def _drop(self, passed: Passed) -> NoReturn:
         """Raises TurnedBackError."""
         passed.reason = "dropped"
         if passed.route.access_log is not None:
             self._write(passed.route.access_log, passed, 0.0)
         raise TurnedBackError("dropped", f"dropped by route {passed.route.id}")
 
-    def _refuse(self, arrival: Arrival, hello: Hello | Broken) -> None:
+    def _refuse(self, arrival: Arrival, hello: Hello | Broken) -> NoReturn:
         """Nothing here answers for a TLS client. Raises TurnedBackError."""
         name = hello.server_name if isinstance(hello, Hello) else ""
         reason = "malformed" if isinstance(hello, Broken) else "no_route"

@@ -220,6 +220,16 @@ class PassAction(_Action):
     """`host:port`, or a template with `{target}` and names from `set`."""
     timeout: Timeout | None = None
     """How long connecting may take; None: the service's `dial_timeout`."""
+    send_proxy: Annotated[int, Field(strict=True, ge=1, le=2)] | None = None
+    """PROXY protocol header of this version before the client's bytes."""
+    max_connections: Count = 0
+    """Connections to one target at a time; 0: no limit."""
+    max_queue: Count = 0
+    """Connections that wait for a place at one target."""
+    queue_timeout: Limit = 10.0
+    """How long one waits."""
+    health: Health = Health()
+    """How long a failing target is left out."""
 
 
 class DropAction(_Action):
