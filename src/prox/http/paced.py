@@ -72,6 +72,11 @@ class Paced:
         self.over = Completion()
 
     @property
+    def held(self) -> int:
+        """Bytes that are kept."""
+        return self._size
+
+    @property
     def busy(self) -> bool:
         """Whether something waits to be passed on, were it only the end."""
         return not self._closed and (self._size > 0 or self._ended)

@@ -12,7 +12,7 @@ from typing import Final
 
 from prox.config import model
 from prox.http.errors import UpstreamError
-from prox.http.exchange import Answer, Client
+from prox.http.exchange import Answer, Client, Exchange
 from prox.http.paced import Paced, PacedAnswer
 from prox.http.streams import Sink, Source
 from prox.limits import Clock, Group, Groups, OwnLimits, Pacer, Pair, Polled, Rates, lower, lowest, megabits
@@ -210,11 +210,16 @@ class Limits:
 
 
 class Pace:
-    """One request within its limits: `Routed.pace` while its action serves it."""
+    """One request within its limits: `Routed.pace` while its action serves it.
 
-    __slots__ = ("_limits", "_upload", "answer")
+    Attributes:
+        answer: stands before the answer; None where it has no limit.
+    """
 
-    def __init__(self, answer: Answer, limits: Limits) -> None:
+    __slots__ = ("_exchange", "_limits", "_upload", "answer")
+
+    def __init__(self, exchange: Exchange, answer: Answer, limits: Limits) -> None:
+        self._exchange = exchange
         self._limits = limits
         self._upload: Paced | None = None
         self.answer: PacedAnswer | None = PacedAnswer(answer, limits.download) if limits.download else None
@@ -228,6 +233,15 @@ class Pace:
         paced.read_from(source)
         return paced
 
+    def unsent(self) -> int:
+        """Bytes that wait in both directions, those of Exchange.unsent included: while they move nothing stands still."""
+        unsent = self._exchange.unsent()
+        if self.answer is not None:
+            unsent += self.answer.body.held
+        if self._upload is not None:
+            unsent += self._upload.held
+        return unsent
+
     def close(self) -> None:
         """The request is over: nothing waits any more."""
         if self.answer is not None:
@@ -240,7 +254,7 @@ class Pace:
 async def serve_within(limits: Limits, action: Action, routed: Routed) -> UpstreamError | None:
     """Let an action serve a request within limits (see Action.serve), until the last byte of the answer has passed."""
     answer = routed.answer
-    pace = routed.pace = Pace(answer, limits)
+    pace = routed.pace = Pace(routed.exchange, answer, limits)
     paced = pace.answer
     if paced is not None:
         routed.answer = paced

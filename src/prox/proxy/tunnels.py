@@ -77,7 +77,8 @@ async def serve_tunnel(
             end.give_up(UpstreamError("stopped", "a plugin refused the tunnel"))
             return None
         paced = None if routed.pace is None else routed.pace.upload(end, body)
-        end.start(answer, paced or body, exchange.unsent, silent=silent, idle=idle)
+        unsent = exchange.unsent if routed.pace is None else routed.pace.unsent
+        end.start(answer, paced or body, unsent, silent=silent, idle=idle)
         body.join(paced or end)
         await end.finished
     except asyncio.CancelledError:
