@@ -23,7 +23,7 @@ import msgspec
 
 FAULT = sys.argv[1]
 HOOKS = ["on_request", "on_response", "on_connect", "on_disconnect"]
-FEATURES = ["headers.multi", "response.allow", "trace"]
+FEATURES = ["headers.multi", "response.allow", "tls.client", "trace"]
 CHANGES = {"rm": ["X-B"], "st": {"X-C": ["c", "d"]}, "ad": {"X-D": ["e"]}}
 RESULTS: dict[int, Any] = {
     1: {"ok": True, "h": {"X-User": "u"}, "hc": CHANGES, "rc": CHANGES},
@@ -155,6 +155,8 @@ def decode(body: bytes) -> tuple[int, Any]:
         raise ValueError("not ASCII")
     if fault("one value") and "hm" in payload.get("req", payload):
         raise ValueError("a header comes once")
+    if fault("no certificates") and "tc" in payload:
+        raise ValueError("a certificate")
     if fault("no traces") and "tr" in payload:
         raise ValueError("a trace")
     if fault("text bodies"):

@@ -85,6 +85,7 @@ FAULTS = {
     "features.all-values": "one value",
     "features.header-changes": "text for values",
     "features.response-changes": "frames the response",
+    "features.tls-client": "no certificates",
     "features.trace": "no traces",
     "life.end-of-stdin": "goes on",
     "life.exit-status": "odd status of exit",
@@ -145,7 +146,7 @@ def write_sdk(tmp_path: Path) -> Path:
     path.write_text("""
 from prox.sdk import Plugin, Route, modify
 
-plugin = Plugin(features=["headers.multi", "response.allow", "trace"])
+plugin = Plugin(features=["headers.multi", "response.allow", "tls.client", "trace"])
 
 @plugin.on_configure
 async def configured(route: Route) -> None:

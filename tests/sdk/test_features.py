@@ -8,9 +8,9 @@ import pytest
 
 from prox.sdk import Disconnect, Plugin, Request, Response, Trace, allow, deny, modify
 from prox.sdk.testing import TRACE, Harness, HookError, make_request
-from prox.wire import AuthorizeResult, HeaderChanges, ResponseModResult, TraceContext
+from prox.wire import AuthorizeResult, ClientCertificate, HeaderChanges, ResponseModResult, TraceContext
 
-ALL: Any = ("headers.multi", "response.allow", "trace")
+ALL: Any = ("headers.multi", "response.allow", "tls.client", "trace")
 
 
 # What is answered.
@@ -64,7 +64,7 @@ def test_values_are_text_or_lists_of_it(headers: Any) -> None:
 
 @pytest.mark.parametrize("features", [["trace", "later"], ["headers_multi"], [""]])
 def test_a_feature_that_there_is_not(features: Any) -> None:
-    with pytest.raises(ValueError, match=r"only headers\.multi, response\.allow, trace"):
+    with pytest.raises(ValueError, match=r"only headers\.multi, response\.allow, tls\.client, trace"):
         Plugin(features=features)
 
 
@@ -123,6 +123,16 @@ def test_without_the_feature_the_first_value_does_not_pass_for_all() -> None:
         with pytest.raises(TypeError, match=r"Plugin\(features=\['headers.multi'\]\)"):
             call.headers.get_all("cookie")
     assert seen[0].headers["Cookie"] == "a"
+
+
+def test_the_certificate() -> None:
+    shown = ClientCertificate(subject="CN=alice", fingerprint="ab" * 32)
+    for features, expected in ((("tls.client",), shown), ((), None)):
+        plugin, seen = plugin_with(*features)
+        with Harness(plugin) as harness:
+            harness.request(certificate=shown)
+            harness.request()
+        assert [request.client_certificate for request in seen] == [expected, None]
 
 
 def test_the_trace() -> None:

@@ -10,6 +10,7 @@ import pytest
 from prox.wire import (
     FEATURES,
     AuthorizeResult,
+    ClientCertificate,
     ConnInfo,
     DecodeError,
     DisconnectInfo,
@@ -42,21 +43,26 @@ REQUEST = RequestInfo(
     route_id="web:0", method="GET", path="/", domain="a", remote_addr="b:1", headers={"X-A": "1"}
 )
 END = DisconnectInfo(route_id="web:0", remote_addr="b:1", bytes_received=1, bytes_sent=2, duration_ms=3)
-MULTI, TRACED = frozenset({"headers.multi"}), frozenset({"trace"})
+CERTIFICATE = ClientCertificate(subject="CN=alice,O=Example", fingerprint="ab" * 32)
+MULTI, TRACED, KNOWN = frozenset({"headers.multi"}), frozenset({"trace"}), frozenset({"tls.client"})
 
 
-def more(payload: Payload, *, values: bool = True, trace: bool = True) -> Payload:
+def more(payload: Payload, *, values: bool = True, trace: bool = True, certificate: bool = True) -> Payload:
     """The payload with what belongs to features."""
     extra: dict[str, Any] = {}
     if isinstance(payload, RequestInfo):
-        extra = {"all_values": {"X-A": ["1", "2"]} if values else {}, "trace": TRACE if trace else None}
+        extra = {
+            "all_values": {"X-A": ["1", "2"]} if values else {},
+            "trace": TRACE if trace else None,
+            "certificate": CERTIFICATE if certificate else None,
+        }
     elif isinstance(payload, DisconnectInfo):
         extra = {"trace": TRACE if trace else None}
     elif isinstance(payload, ResponsePair):
         response = payload.response
         if values:
             response = msgspec.structs.replace(response, all_values={"Set-Cookie": ["a", "b"]})
-        request = more(payload.request, values=values, trace=trace)
+        request = more(payload.request, values=values, trace=trace, certificate=certificate)
         assert isinstance(request, RequestInfo)
         return ResponsePair(request=request, response=response)
     return msgspec.structs.replace(payload, **extra)
@@ -78,8 +84,9 @@ def test_who_names_none_gets_the_recorded_bytes(call: Any) -> None:
 def test_each_feature_has_its_own(payload: Payload) -> None:
     full = more(payload)
     assert shown_to(full, FEATURES) is full
-    assert shown_to(full, MULTI) == more(payload, trace=False)
-    assert shown_to(full, TRACED) == more(payload, values=False)
+    assert shown_to(full, MULTI) == more(payload, trace=False, certificate=False)
+    assert shown_to(full, TRACED) == more(payload, values=False, certificate=False)
+    assert shown_to(full, KNOWN) == more(payload, values=False, trace=False)
     assert shown_to(full, {"response.allow", "later"}) == payload
     hook = HookType.ON_REQUEST if isinstance(payload, RequestInfo) else HookType.ON_DISCONNECT
     assert unmarshal_envelope(marshal_envelope(hook, full)) == (hook, full)
@@ -87,8 +94,9 @@ def test_each_feature_has_its_own(payload: Payload) -> None:
 
 def test_of_a_pair_both_halves() -> None:
     pair = ResponsePair(request=REQUEST, response=UpstreamResponseInfo(status=200, headers={}))
-    assert shown_to(more(pair), MULTI) == more(pair, trace=False)
-    assert shown_to(more(pair), TRACED) == more(pair, values=False)
+    assert shown_to(more(pair), MULTI) == more(pair, trace=False, certificate=False)
+    assert shown_to(more(pair), TRACED) == more(pair, values=False, certificate=False)
+    assert shown_to(more(pair), KNOWN) == more(pair, values=False, trace=False)
     assert shown_to(more(pair), NONE) == pair
 
 
@@ -96,6 +104,7 @@ def test_the_keys_on_the_wire() -> None:
     shown = msgspec.msgpack.decode(pack(more(REQUEST)))
     assert shown["hm"] == {"X-A": ["1", "2"]}
     assert shown["tr"] == {"tp": TRACE.traceparent, "ts": "a=1"}
+    assert shown["tc"] == {"sj": "CN=alice,O=Example", "fp": "ab" * 32}
     changes = HeaderChanges(remove=["A"], set={"B": ["1", "2"]}, append={"C": ["3"]})
     result = AuthorizeResult(allow=True, changes=changes, response=changes)
     body = encode_result(result)[4:]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from prox import routing
 from prox.balancing import Balancer, HealthBook, make
@@ -35,6 +35,9 @@ from .bindings import Bindings
 from .errors import StartError
 from .front import Step, Steps
 
+if TYPE_CHECKING:
+    from prox.tls.store import Store
+
 RouteKey: TypeAlias = tuple[str, str, str, int]
 """What a route is, wherever it stands in the list: its service, its match, and a number where several are alike."""
 
@@ -52,6 +55,7 @@ class BuiltService:
         unrouted_log: for what no route takes.
         passed: its routes by server name, where any passes TLS connections on unopened.
         steps: what its listener does with new connections before their first protocol.
+        store: its certificates; None without TLS.
     """
 
     config: model.Service
@@ -62,6 +66,7 @@ class BuiltService:
     unrouted_log: AccessLog | None
     passed: Table[Route | None] | None = None
     steps: Steps = field(default_factory=Steps)
+    store: Store | None = None
 
 
 @dataclass
@@ -208,6 +213,22 @@ class Builder:
             self._log(built, built.config.logging.access_log),
             _passed(routes),
             Steps(_before(config, actions)),
+        )
+        if config.tls:
+            self._secure(built, None if old is None else old.store, built.services[name])
+
+    def _secure(self, built: Built, before: Store | None, service: BuiltService) -> None:
+        """Give a service TLS; who has none does not pay for what it takes."""
+        from .handshake import TlsHandshake
+        from .securing import secure
+
+        config = service.config
+        secured = secure(config.name, config, before)
+        built.files |= secured.files
+        built.resets.append(secured.put_in_force)
+        service.store = secured.store
+        service.steps = replace(
+            service.steps, handshake=TlsHandshake(secured.store, config.config.tls_handshake_timeout)
         )
 
     def _speed(self, key: RouteKey, config: model.Route, built: Built, before: Built | None) -> RouteSpeed:

@@ -134,6 +134,11 @@ class Arrival(ClientConnection):
         self.within(None, "")
         self._entry.replace(self, connection)
 
+    def secured(self, client: Client, *, http2: bool) -> asyncio.Protocol:
+        """The protocol for after the TLS handshake."""
+        self.client = client
+        return self._entry.secured(self, http2=http2)
+
     def serve(self) -> None:
         """The step at work serves the connection itself, and no other follows: a drain waits for its end."""
         self.served = True

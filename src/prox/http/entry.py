@@ -155,6 +155,20 @@ class Entry:
         arrival.become(connection)
         return cast("asyncio.Protocol", connection)
 
+    def secured(self, arrival: Arrival, *, http2: bool) -> asyncio.Protocol:
+        """The protocol of a connection that has made TLS."""
+        connection: ClientConnection
+        if http2:
+            from .h2.connection import Http2Connection
+
+            connection = Http2Connection(self, arrival.client)
+        else:
+            from .server import ServerConnection
+
+            connection = ServerConnection(self, arrival.client)
+        arrival.become(connection)
+        return cast("asyncio.Protocol", connection)
+
     def _refuse(self, client: Client, reason: str) -> None:
         self.handler.malformed(client, BadMessageError("too many connections", 0, reason), "", "", 0)
 

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from prox.wire.messages import ClientCertificate
+
 from .codec.fields import Headers, folded_name
 from .codec.request import RequestHead
 from .codec.response import ResponseHead
@@ -31,11 +33,12 @@ class Client:
         address: `ip:port` (`[v6]:port`), as hooks get it.
         scheme: b"http" or b"https".
         forwarded: X-Forwarded-For and -Proto of a request that came without, as lines.
+        certificate: what the client showed and was verified; None where it showed none.
         limits: the limits of bandwidth that it has to itself; None while there is none.
         local: the socket address that it connected to; None where nobody asks for it.
     """
 
-    __slots__ = ("address", "forwarded", "ip", "limits", "local", "scheme")
+    __slots__ = ("address", "certificate", "forwarded", "ip", "limits", "local", "scheme")
 
     def __init__(self, peer: object, scheme: bytes = b"http") -> None:
         self.ip = ""
@@ -43,14 +46,27 @@ class Client:
         self.limits: OwnLimits | None = None
         self.local: object = None
         self.scheme = scheme
+        self.certificate: ClientCertificate | None = None
         if isinstance(peer, tuple) and len(peer) >= 2:
             ip = str(peer[0]).partition("%")[0].removeprefix("::ffff:")
             self.ip = ip
             self.address = f"[{ip}]:{peer[1]}" if ":" in ip else f"{ip}:{peer[1]}"
-        self.forwarded = b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b" % (
-            self.ip.encode() or b"unknown",
-            scheme,
-        )
+        self.forwarded = _forwarded(self.ip, scheme)
+
+    def secured(self, certificate: ClientCertificate | None = None) -> Client:
+        """The same behind TLS."""
+        client = Client(None, b"https")
+        client.ip = self.ip
+        client.address = self.address
+        client.limits = self.limits
+        client.local = self.local
+        client.certificate = certificate
+        client.forwarded = _forwarded(self.ip, b"https")
+        return client
+
+
+def _forwarded(ip: str, scheme: bytes) -> bytes:
+    return b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b" % (ip.encode() or b"unknown", scheme)
 
 
 class Answer(ABC):

@@ -12,6 +12,7 @@ import msgspec
 from prox.routing.paths import has_dot_segments
 from prox.wire import (
     FEATURE_HEADERS_MULTI,
+    FEATURE_TLS_CLIENT,
     FEATURE_TRACE,
     HOOK_NAMES,
     HOOK_ON_REQUEST,
@@ -39,7 +40,7 @@ Verdict: TypeAlias = Literal["allow", "deny", "drop", "fallback", "error"]
 P = TypeVar("P", RequestInfo, ResponsePair, ConnInfo)
 R = TypeVar("R")
 
-_SHOWN: Final = frozenset({FEATURE_HEADERS_MULTI, FEATURE_TRACE})
+_SHOWN: Final = frozenset({FEATURE_HEADERS_MULTI, FEATURE_TLS_CLIENT, FEATURE_TRACE})
 """The features that add something to what a plugin is shown."""
 _NO_FEATURES: Final[frozenset[str]] = frozenset()
 
@@ -202,7 +203,7 @@ def frame_of(info: RequestInfo, route_id: str, caller: Caller) -> bytes:
     """The frame of on_request under the id `route_id`, for the plugin that is called."""
     if info.route_id != route_id:
         info = info_with_route(info, route_id)
-    if info.all_values or info.trace is not None:
+    if info.all_values or info.trace is not None or info.certificate is not None:
         info = shown_to(info, caller.features)
     try:
         return marshal_envelope(HookType.ON_REQUEST, info, caller.max_frame)

@@ -14,6 +14,7 @@ from prox.http.exchange import Exchange
 from prox.plugin.merge import slower
 from prox.wire import (
     FEATURE_HEADERS_MULTI,
+    FEATURE_TLS_CLIENT,
     AuthorizeResult,
     HeaderChanges,
     RequestInfo,
@@ -127,7 +128,12 @@ def with_features(routed: Routed, info: RequestInfo, features: frozenset[str]) -
     values: dict[str, list[str]] = {}
     if FEATURE_HEADERS_MULTI in features:
         values = repeated_values(routed.exchange.head.headers, routed.route.own_headers)
-    return msgspec.structs.replace(info, all_values=values, trace=routed.trace)
+    return msgspec.structs.replace(
+        info,
+        all_values=values,
+        trace=routed.trace,
+        certificate=routed.exchange.client.certificate if FEATURE_TLS_CLIENT in features else None,
+    )
 
 
 async def body_shown(exchange: Exchange, body: RequestBody) -> bytes:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from prox.wire import FEATURE_HEADERS_MULTI, ConnInfo, DisconnectInfo, RequestInfo, ResponsePair
+from prox.wire import (
+    FEATURE_HEADERS_MULTI,
+    ClientCertificate,
+    ConnInfo,
+    DisconnectInfo,
+    RequestInfo,
+    ResponsePair,
+)
 
 from . import verdicts
 from .headers import Headers
@@ -124,6 +131,15 @@ class Request:
     def trace(self) -> Trace | None:
         """The trace that it belongs to (feature `trace`); None without the feature, and where the host has no such."""
         return trace_of(self._info.trace)
+
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """The certificate that the client showed in the TLS handshake, verified (feature `tls.client`).
+
+        `subject` is whom it names (RFC 4514), `fingerprint` its SHA-256 in hex. None without the feature, and where there
+        was none.
+        """
+        return self._info.certificate
 
     def allow(
         self,

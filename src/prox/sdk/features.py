@@ -10,9 +10,10 @@ from typing import Literal, TypeAlias
 
 from prox.wire import FEATURES, AuthorizeResult, ResponseModResult, features_used
 
-Feature: TypeAlias = Literal["headers.multi", "response.allow", "trace"]
+Feature: TypeAlias = Literal["headers.multi", "response.allow", "tls.client", "trace"]
 """`headers.multi`: all values of repeated headers, both ways. `response.allow`: an allowance changes the headers of the
-client's response. `trace`: the request's trace (W3C Trace Context), which prox continues towards the upstream."""
+client's response. `tls.client`: the certificate that the client showed. `trace`: the request's trace (W3C Trace Context),
+which prox continues towards the upstream."""
 
 
 def known_features(names: Iterable[str]) -> frozenset[str]:

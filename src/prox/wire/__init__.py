@@ -28,6 +28,7 @@ from .lines import (
 )
 from .messages import (
     AuthorizeResult,
+    ClientCertificate,
     ConnInfo,
     ConnResult,
     DisconnectInfo,
@@ -47,6 +48,7 @@ from .names import (
     BODY_LIMIT,
     FEATURE_HEADERS_MULTI,
     FEATURE_RESPONSE_ALLOW,
+    FEATURE_TLS_CLIENT,
     FEATURE_TRACE,
     FEATURES,
     FRAME_LIMIT,
@@ -75,6 +77,7 @@ __all__ = [
     "FEATURES",
     "FEATURE_HEADERS_MULTI",
     "FEATURE_RESPONSE_ALLOW",
+    "FEATURE_TLS_CLIENT",
     "FEATURE_TRACE",
     "FRAME_LIMIT",
     "HOOK_NAMES",
@@ -92,6 +95,7 @@ __all__ = [
     "METHOD_SET_TARGETS",
     "TRACE_BYTES",
     "AuthorizeResult",
+    "ClientCertificate",
     "ConfigureParams",
     "ConnInfo",
     "ConnResult",

@@ -18,7 +18,7 @@ from .messages import (
     ResponseModResult,
     ResponsePair,
 )
-from .names import FEATURE_HEADERS_MULTI, FEATURE_RESPONSE_ALLOW, FEATURE_TRACE
+from .names import FEATURE_HEADERS_MULTI, FEATURE_RESPONSE_ALLOW, FEATURE_TLS_CLIENT, FEATURE_TRACE
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -31,7 +31,7 @@ R = TypeVar("R", bound=AuthorizeResult | ResponseModResult)
 RESULT_KEYS: Final = {"hc": FEATURE_HEADERS_MULTI, "rc": FEATURE_RESPONSE_ALLOW}
 """The keys of results that belong to a feature, on the wire."""
 
-SHOWN: Final = frozenset({FEATURE_HEADERS_MULTI, FEATURE_TRACE})
+SHOWN: Final = frozenset({FEATURE_HEADERS_MULTI, FEATURE_TLS_CLIENT, FEATURE_TRACE})
 """The features that add something to what a plugin is shown."""
 
 
@@ -40,7 +40,7 @@ def has_more(payload: Payload) -> bool:
     if isinstance(payload, ResponsePair):
         return bool(payload.response.all_values) or has_more(payload.request)
     if isinstance(payload, RequestInfo):
-        return bool(payload.all_values) or payload.trace is not None
+        return bool(payload.all_values) or payload.trace is not None or payload.certificate is not None
     return isinstance(payload, DisconnectInfo) and payload.trace is not None
 
 
@@ -57,6 +57,8 @@ def _shown_to(payload: Payload, features: AbstractSet[str]) -> Payload:
         return ResponsePair(request=shown_to(payload.request, features), response=response)
     if isinstance(payload, RequestInfo) and payload.all_values and FEATURE_HEADERS_MULTI not in features:
         payload = msgspec.structs.replace(payload, all_values={})
+    if isinstance(payload, RequestInfo) and payload.certificate and FEATURE_TLS_CLIENT not in features:
+        payload = msgspec.structs.replace(payload, certificate=None)
     if isinstance(payload, RequestInfo | DisconnectInfo) and payload.trace and FEATURE_TRACE not in features:
         payload = msgspec.structs.replace(payload, trace=None)
     return payload

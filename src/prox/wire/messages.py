@@ -60,6 +60,25 @@ class TraceContext(
     tracestate: str = ""
 
 
+class ClientCertificate(
+    msgspec.Struct,
+    rename={"subject": "sj", "fingerprint": "fp"},
+    kw_only=True,
+    frozen=True,
+    omit_defaults=True,
+    gc=False,
+):
+    """The certificate that a client showed in the TLS handshake, verified against `tls_client_ca`.
+
+    Attributes:
+        subject: whom it names, as RFC 4514 writes it (`CN=alice,O=Example`); empty where it names nobody.
+        fingerprint: SHA-256 of the certificate, in lower-case hex.
+    """
+
+    subject: str = ""
+    fingerprint: str
+
+
 class RequestInfo(
     msgspec.Struct,
     rename={
@@ -81,6 +100,7 @@ class RequestInfo(
         "target": "tg",
         "all_values": "hm",
         "trace": "tr",
+        "certificate": "tc",
     },
     kw_only=True,
     frozen=True,
@@ -108,6 +128,7 @@ class RequestInfo(
         target: the address that the balancer chose.
         all_values: of headers that came more than once, name to all values in order (feature `headers.multi`).
         trace: of the request (feature `trace`).
+        certificate: the client's (feature `tls.client`).
     """
 
     route_id: str
@@ -128,6 +149,7 @@ class RequestInfo(
     target: str = ""
     all_values: dict[str, list[str]] = {}
     trace: TraceContext | None = None
+    certificate: ClientCertificate | None = None
 
 
 class UpstreamResponseInfo(

@@ -18,9 +18,12 @@ HOOK_ON_DISCONNECT: Final = "on_disconnect"
 
 FEATURE_HEADERS_MULTI: Final = "headers.multi"
 FEATURE_RESPONSE_ALLOW: Final = "response.allow"
+FEATURE_TLS_CLIENT: Final = "tls.client"
 FEATURE_TRACE: Final = "trace"
 
-FEATURES: Final = frozenset({FEATURE_HEADERS_MULTI, FEATURE_RESPONSE_ALLOW, FEATURE_TRACE})
+FEATURES: Final = frozenset(
+    {FEATURE_HEADERS_MULTI, FEATURE_RESPONSE_ALLOW, FEATURE_TLS_CLIENT, FEATURE_TRACE}
+)
 """What a plugin may name in `ready` as known to it beyond the base protocol."""
 
 ALL_ROUTES: Final = "*"

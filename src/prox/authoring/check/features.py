@@ -10,6 +10,7 @@ from prox.sdk.testing.shown import TRACE
 from prox.wire import (
     FEATURE_HEADERS_MULTI,
     FEATURE_RESPONSE_ALLOW,
+    FEATURE_TLS_CLIENT,
     FEATURE_TRACE,
     FEATURES,
     AuthorizeResult,
@@ -28,6 +29,7 @@ group = Group("features", needs="frames.answered")
 
 _REPEATED = {"Cookie": ["a=1", "b=2"], "X-Empty": ["", ""], "X-Text": ["\u00e4", "\u20ac"] * 50}
 _FIRST = {name: values[0] for name, values in _REPEATED.items()}
+_FINGERPRINT = "0123456789abcdef" * 4
 _STATE = "vendor=1,tenant@system=" + "x" * 200
 
 
@@ -80,6 +82,20 @@ def response_changes(subject: Subject) -> None:
     """With response.allow, the changes of the response are of the right shape, and such that prox takes them."""
     _need(subject, FEATURE_RESPONSE_ALLOW)
     _changes(subject, "rc")
+
+
+@group.check("tls-client", "tls-client")
+def tls_client(subject: Subject) -> None:
+    """With tls.client, a call with a client's certificate is answered, with a subject and without."""
+    _need(subject, FEATURE_TLS_CLIENT)
+    for what, certificate in (
+        ("with a client's certificate", {"sj": "CN=\u00e4lice\\, a.,O=Example", "fp": _FINGERPRINT}),
+        ("with a client's certificate that names nobody", {"fp": _FINGERPRINT}),
+    ):
+        request = REQUEST | {"tc": certificate}
+        pair = PAYLOADS[HookType.ON_RESPONSE] | {"req": request}
+        _served(subject, {HookType.ON_REQUEST: request, HookType.ON_RESPONSE: pair}, what)
+    subject.survives("calls with a client's certificate")
 
 
 @group.check("trace", "trace")

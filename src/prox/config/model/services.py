@@ -59,7 +59,10 @@ class Service(NamedModel):
     acme: Acme | None = None
     """Automatic certificates; turns TLS on."""
     tls: Annotated[Flag | None, Field(validate_default=True)] = None
-    """Whether the listener speaks TLS; by default it does where it has certificates. Never None after loading."""
+    """Whether the listener speaks TLS; by default it does where it has certificates. True without any makes a self-signed one.
+
+    Never None after loading.
+    """
     routes: tuple[Route, ...] = ()
     """Tried in order; the first that matches wins."""
 
@@ -103,8 +106,6 @@ class Service(NamedModel):
             return bool(tls)
         acme = info.data["acme"] is not None
         certified = acme or info.data["tls_cert"] is not None
-        if tls and not certified:
-            raise InvalidError('"tls" needs certificates', 'give "tls_cert" and "tls_key", or "acme"')
         if tls is False and acme:
             raise InvalidError('"acme" turns TLS on, and "tls" turns it off')
         return certified if tls is None else tls

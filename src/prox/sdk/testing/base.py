@@ -10,6 +10,7 @@ from typing import Never, Self, TypedDict, Unpack, cast
 from prox.sdk.verdicts import Changes, HeaderValues, Verdict
 from prox.wire import (
     METHOD_CONFIGURE,
+    ClientCertificate,
     ConfigureParams,
     ConnInfo,
     ConnResult,
@@ -63,6 +64,7 @@ class RequestOptions(TypedDict, total=False):
     target: str
     trace: str
     tracestate: str
+    certificate: ClientCertificate | None
 
 
 class HarnessOptions(TypedDict, total=False):

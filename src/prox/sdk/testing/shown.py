@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from prox.sdk.verdicts import HeaderValues
-from prox.wire import BODY_LIMIT, RequestInfo, TraceContext
+from prox.wire import BODY_LIMIT, ClientCertificate, RequestInfo, TraceContext
 
 CLIENT = "192.0.2.1:50000"
 """The client's address, unless a test says another (RFC 5737)."""
@@ -36,6 +36,7 @@ def make_request(
     target: str = "",
     trace: str = TRACE,
     tracestate: str = "",
+    certificate: ClientCertificate | None = None,
 ) -> RequestInfo:
     """A request as prox would show it.
 
@@ -61,6 +62,7 @@ def make_request(
         target: what the balancer chose.
         trace: `traceparent` as prox would send it to the upstream; a plugin without the feature is not shown it.
         tracestate: what goes with it.
+        certificate: what the client showed in the TLS handshake; a plugin without the feature is not shown it.
     """
     if query is None:
         path, _, query = path.partition("?")
@@ -86,6 +88,7 @@ def make_request(
         target=target,
         all_values=all_values,
         trace=TraceContext(traceparent=trace, tracestate=tracestate) if trace else None,
+        certificate=certificate,
     )
 
 
