@@ -34,7 +34,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"admin": {"listen": "127.0.0.1:9090"}}, ["admin"]),
     (service(tls=True, acme=ACME), ["services.web.acme"]),
     (proxy(proto="h2"), ["actions.web.proto"]),
-    (proxy(send_proxy=2), ["actions.web.send_proxy"]),
 ]
 
 NOTED: list[tuple[dict[str, Any], list[str]]] = [

@@ -116,6 +116,9 @@ class Actions:
         settings = self._settings
         if config.timeout is not None:
             settings = replace(settings, connect_timeout=config.timeout)
+        if config.send_proxy is not None:
+            self.tell_clients = True
+            settings = replace(settings, max_idle=0)  # a connection that names a client is nobody else's
         fallback = config.fallback
         action = ProxyAction(
             config.upstream,
@@ -129,6 +132,7 @@ class Actions:
             is_trusted=self.is_trusted,
             failed=self._counters.upstream_failed,
             relay_idle_timeout=self._relay_idle_timeout,
+            send_proxy=config.send_proxy or 0,
         )
         queue = self._queue(config, key)
         return action if queue is None else QueuedAction(action, queue)

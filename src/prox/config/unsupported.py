@@ -13,7 +13,6 @@ from .model import (
     Config,
     Model,
     ProxyAction,
-    Route,
     Runtime,
     Service,
     Tuning,
@@ -66,7 +65,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
     },
     ProxyAction: {
         "proto": _Row("error", "HTTP/2 to upstreams"),
-        "send_proxy": _Row("error", "the PROXY protocol"),
     },
 }
 

@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,7 @@ from prox.tasks import spawn
 
 from .call import Supply, UpstreamCall
 from .descriptors import room
+from .dialling import connect, probe
 from .errors import UpstreamError
 from .idle import IdleConnections, Tally
 from .secure import Handshake, Session, TlsSettings, handshake_error
@@ -77,14 +79,17 @@ class Origin:
         self._pools.open.discard(connection)
         self.idle.forget(connection)
 
-    async def connect(self) -> UpstreamCall:
+    async def connect(self, preface: bytes = b"") -> UpstreamCall:
         """A call on a new connection.
+
+        Args:
+            preface: what is sent before anything else, TLS too: whose connection it is.
 
         Raises:
             UpstreamError: of kind connect_refused, connect_timeout, unresolvable, tls_untrusted, tls_failed, tls_timeout or
                 no_descriptors.
         """
-        task = spawn(self._open(), f"connect {self.host}:{self.port}")
+        task = spawn(self._open(preface), f"connect {self.host}:{self.port}")
         try:
             opened = await task
         except asyncio.CancelledError:
@@ -97,7 +102,7 @@ class Origin:
             raise opened
         return opened
 
-    async def _open(self) -> UpstreamConnection | UpstreamError:
+    async def _open(self, preface: bytes) -> UpstreamConnection | UpstreamError:
         """A task, since a Flow can't use timeouts. The error is returned, since a task that fails is a defect."""
         address = f"{self.host}:{self.port}"
         connection = UpstreamConnection(self)
@@ -110,7 +115,7 @@ class Origin:
                     dialling = False
                     limit.reschedule(None)
 
-                transport = await self._transport(connection, connected)
+                transport = await self._transport(connection, connected, preface)
         except (socket.gaierror, UnicodeError) as error:
             return UpstreamError("unresolvable", f"{self.host}: {error}")
         except OSError as error:
@@ -125,12 +130,12 @@ class Origin:
             transport.abort()
             return UpstreamError("no_descriptors", f"{address}: file descriptors run short", retry_after=1.0)
         if self.settings.keep_alive:
-            self._probe(transport.get_extra_info("socket"), self.settings.keep_alive)
+            probe(transport.get_extra_info("socket"), self.settings.keep_alive)
         self._pools.open.add(connection)
         return connection
 
     async def _transport(
-        self, connection: UpstreamConnection, connected: Callable[[], None]
+        self, connection: UpstreamConnection, connected: Callable[[], None], preface: bytes
     ) -> asyncio.Transport:
         """Connect; `connected` is called where a TLS handshake follows."""
         loop = asyncio.get_running_loop()
@@ -138,24 +143,24 @@ class Origin:
         tls = self.settings.tls
         if tls is None:
             transport, _ = await loop.create_connection(lambda: protocol, self.host, self.port)
+            if preface:
+                transport.write(preface)
             return transport
         handshake = Handshake(tls, self.session, connected)
-        transport, _ = await loop.create_connection(
+        create = partial(
+            loop.create_connection,
             lambda: protocol,
-            self.host,
-            self.port,
             ssl=cast("ssl.SSLContext", handshake),
             server_hostname=tls.server_name or self.host,
             ssl_handshake_timeout=handshake.timeout,
         )
+        if preface:
+            sock = await connect(self.host, self.port)
+            sock.send(preface)  # the first bytes of a connection always fit
+            transport, _ = await create(sock=sock)
+        else:
+            transport, _ = await create(host=self.host, port=self.port)
         return transport
-
-    @staticmethod
-    def _probe(sock: socket.socket, after: float) -> None:
-        seconds = max(1, round(after))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
 
 
 class Pools:

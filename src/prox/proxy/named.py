@@ -1,4 +1,4 @@
-"""The PROXY protocol at the front door: whose connection it is that a trusted proxy relays.
+"""The PROXY protocol: whose connection it is that a trusted proxy relays, and telling upstreams the same.
 
 It is required from trusted proxies and refused from others: who may leave it out, or make one up, could choose
 the address that caps, hooks and logs see.
@@ -13,7 +13,14 @@ from typing import Final
 
 from prox.http.arrival import Arrival, TurnedBackError
 from prox.http.exchange import Client
-from prox.l4.proxy_header import IncompleteHeader, ProxyHeader, ProxyHeaderError, read_proxy_header
+from prox.l4.proxy_header import (
+    Endpoint,
+    IncompleteHeader,
+    ProxyHeader,
+    ProxyHeaderError,
+    read_proxy_header,
+    write_proxy_header,
+)
 
 from .peeking import peek
 
@@ -62,3 +69,14 @@ async def tell_local(arrival: Arrival) -> None:
     """The step that notes which address the client connected to, where upstreams are told."""
     if arrival.client.local is None and arrival.sock.family != socket.AF_UNIX:
         arrival.client.local = arrival.sock.getsockname()
+
+
+def header_of(client: Client, version: int) -> bytes:
+    """The PROXY header that names a client and what it connected to."""
+    local = client.local
+    source: Endpoint | None = None
+    destination: Endpoint | None = None
+    if client.ip and isinstance(local, tuple):
+        source = client.ip, int(client.address.rpartition(":")[2])
+        destination = str(local[0]), int(local[1])
+    return write_proxy_header(version, source, destination)

@@ -15,6 +15,7 @@ from typing import Final, NoReturn, TypeAlias
 
 from prox.balancing import Target
 from prox.http.arrival import Arrival, TurnedBackError
+from prox.http.dialling import probe
 from prox.http.errors import UpstreamError
 from prox.http.exchange import Client
 from prox.l4.hello import Broken, Hello, HelloReader, Incomplete, NoTls
@@ -27,7 +28,6 @@ from prox.routing import Match, Table
 from prox.wire import HOOK_ON_CONNECT, HOOK_ON_DISCONNECT, ConnInfo, DisconnectInfo
 
 from .actions.passing import PassAction
-from .dialling import probe
 from .peeking import peek
 from .route import Route
 

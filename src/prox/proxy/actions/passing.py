@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from prox.balancing import Target
 from prox.config.upstreams import TARGET, Upstream, parse_upstream, render, template_names
+from prox.http.dialling import dial
 from prox.http.errors import UpstreamError
 from prox.http.exchange import Client
-from prox.l4.proxy_header import Endpoint, write_proxy_header
 from prox.proxy.actions.queued import Queue
-from prox.proxy.dialling import dial
+from prox.proxy.named import header_of
 from prox.proxy.route import Action, Routed
 
 
@@ -93,19 +93,8 @@ class PassAction:
         )
         if settings.send_proxy is not None:
             try:
-                sock.send(proxy_header_of(client, settings.send_proxy))  # the first bytes always fit
+                sock.send(header_of(client, settings.send_proxy))  # the first bytes always fit
             except OSError as error:
                 sock.close()
                 raise UpstreamError("upstream_reset", f"{upstream.host}:{upstream.port}: {error}") from None
         return sock
-
-
-def proxy_header_of(client: Client, version: int) -> bytes:
-    """The PROXY header that names a client and what it connected to."""
-    local = client.local
-    source: Endpoint | None = None
-    destination: Endpoint | None = None
-    if client.ip and isinstance(local, tuple):
-        source = client.ip, int(client.address.rpartition(":")[2])
-        destination = str(local[0]), int(local[1])
-    return write_proxy_header(version, source, destination)

@@ -13,11 +13,13 @@ from prox.config.upstreams import Upstream, parse_upstream, render, template_nam
 from prox.http.call import Receiver, UpstreamCall
 from prox.http.codec.fields import Headers
 from prox.http.errors import UpstreamError
+from prox.http.exchange import Client
 from prox.http.pool import Origin, OriginSettings, Pools
 from prox.http.secure import TlsSettings
 from prox.http.upstream import UpstreamConnection
 from prox.proxy import recipient
 from prox.proxy.forward import HeadBuilder
+from prox.proxy.named import header_of
 from prox.proxy.route import Action, Routed
 from prox.proxy.tunnels import serve_tunnel
 from prox.proxy.via import MarkedAnswer, via_lines
@@ -69,6 +71,8 @@ class ProxyAction:
         is_trusted: whether a peer is a trusted proxy.
         failed: counts a failure by its kind.
         relay_idle_timeout: seconds in which nothing moves in a tunnel before it is broken off; None for no limit.
+        send_proxy: version of the PROXY header that each connection begins with, 0 without: then it is one client's, and
+            `settings` must keep none for the next.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class ProxyAction:
         is_trusted: Callable[[str], bool],
         failed: Callable[[str], None],
         relay_idle_timeout: float | None = None,
+        send_proxy: int = 0,
     ) -> None:
         self.fallback = fallback
         self._template = upstream
@@ -98,6 +103,7 @@ class ProxyAction:
         self._is_trusted = is_trusted
         self._failed = failed
         self._relay_idle_timeout = relay_idle_timeout
+        self._send_proxy = send_proxy
         self._rendered: dict[object, Destination] = {}
         self._only = None if self._names else Destination(parse_upstream(upstream), pools, settings, tls)
 
@@ -127,7 +133,7 @@ class ProxyAction:
         while True:
             if connection is None:
                 try:
-                    connection = await destination.origin.connect()
+                    connection = await destination.origin.connect(self._preface(exchange.client))
                 except UpstreamError as unreachable:
                     if routed.target is not None and unreachable.kind in _UNREACHABLE:
                         routed.target.failed(monotonic())
@@ -176,7 +182,7 @@ class ProxyAction:
         answer = routed.answer
         receiver: Receiver = answer if self._via is None else MarkedAnswer(answer, self._via)
         try:
-            connection = await destination.origin.connect()
+            connection = await destination.origin.connect(self._preface(exchange.client))
         except UpstreamError as unreachable:
             if target is not None and unreachable.kind in _UNREACHABLE:
                 target.failed(monotonic())
@@ -198,6 +204,10 @@ class ProxyAction:
         if error is not None:
             self._report(routed, error)
         return None
+
+    def _preface(self, client: Client) -> bytes:
+        """What a new connection begins with."""
+        return header_of(client, self._send_proxy) if self._send_proxy else b""
 
     def address(self, routed: Routed) -> str | UpstreamError:
         """The target that a request goes to, as it is counted: the balancer's, or the upstream."""

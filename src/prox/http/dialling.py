@@ -1,4 +1,4 @@
-"""Connects raw sockets to upstreams, for what is relayed below HTTP."""
+"""Connects raw sockets to upstreams, for what is said before the first protocol and for what is relayed below it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import errno
 import socket
 
-from prox.http.descriptors import room
-from prox.http.errors import UpstreamError
 from prox.tasks import spawn
+
+from .descriptors import room
+from .errors import UpstreamError
 
 
 async def dial(host: str, port: int, *, within: float | None, keep_alive: float | None) -> socket.socket:
@@ -53,7 +54,7 @@ async def _dial(host: str, port: int, within: float | None) -> socket.socket | U
     address = f"{host}:{port}"
     try:
         async with asyncio.timeout(within) as limit:
-            sock = await _connect(host, port)
+            sock = await connect(host, port)
     except (socket.gaierror, UnicodeError) as error:
         return UpstreamError("unresolvable", f"{host}: {error}")
     except OSError as error:
@@ -67,7 +68,13 @@ async def _dial(host: str, port: int, within: float | None) -> socket.socket | U
     return sock
 
 
-async def _connect(host: str, port: int) -> socket.socket:
+async def connect(host: str, port: int) -> socket.socket:
+    """Connect a socket that does not block, however long it takes.
+
+    Raises:
+        OSError: none of the addresses can be reached; socket.gaierror where there is none.
+        UnicodeError: the name can't be one.
+    """
     loop = asyncio.get_running_loop()
     failure = OSError(errno.EADDRNOTAVAIL, "the name has no address")
     for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
