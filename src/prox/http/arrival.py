@@ -55,6 +55,7 @@ class Arrival(ClientConnection):
 
     __slots__ = (
         "_completion",
+        "_counted",
         "_entry",
         "_flow",
         "_loop",
@@ -81,6 +82,7 @@ class Arrival(ClientConnection):
         self._reason = ""
         self._owns_socket = True
         self._waits = False
+        self._counted = False  # its refusal is
 
     def run(self, steps: Coroutine[Any, Any, None]) -> None:
         """Go through the steps; whatever they raise ends the connection."""
@@ -121,6 +123,7 @@ class Arrival(ClientConnection):
         """
         reason = self._entry.readdress(self, client)
         if reason:
+            self._counted = True
             raise TurnedBackError(reason)
 
     def take_socket(self) -> socket.socket:
@@ -182,4 +185,7 @@ class Arrival(ClientConnection):
         _log.debug(
             "a connection from %s ended before its first request: %s", self.client.address, error or reason
         )
-        self._entry.turned_back(self, reason)
+        if self._counted:
+            self._entry.forget(self)
+        else:
+            self._entry.turned_back(self, reason)
