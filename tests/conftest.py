@@ -1,15 +1,20 @@
-"""Runs `async def` tests on uvloop and fails them for what they leave behind; the whole run, too, for its directories."""
+"""Runs `async def` tests on uvloop and fails them for what they leave behind; the whole run, too, for its directories.
+
+Several processes may share a run (`script/test`). A test that measures time is marked `alone`: nothing runs beside it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import inspect
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,39 @@ TIME_LIMIT = 18.0
 
 settings.register_profile("prox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("prox")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marks."""
+    config.addinivalue_line("markers", "alone: measures time, so no other test of the run goes on meanwhile")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the tests that run alone, so that the other processes wait for them once."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let tests of several processes go side by side, but for one that runs alone; who waits does so on no test's time.
+
+    All pass one door. Who runs alone keeps it shut until the others are done, then until it is done itself.
+    """
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    shared = Path(
+        item.config.option.basetemp
+    ).parent  # of the whole run: pytest-xdist gives each process a folder in it
+    shared.mkdir(parents=True, exist_ok=True)
+    with (shared / "door").open("w") as door, (shared / "running").open("w") as running:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        if item.get_closest_marker("alone") is None:
+            fcntl.flock(running, fcntl.LOCK_SH)
+            fcntl.flock(door, fcntl.LOCK_UN)
+        else:
+            fcntl.flock(running, fcntl.LOCK_EX)
+        return (yield)
 
 
 def pytest_collection_finish() -> None:
@@ -51,6 +89,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         runner.run(main())
     assert not unhandled, f"the loop's exception handler was called: {unhandled}"
     return True
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pytest's, with a shorter name: the path of a socket has 107 bytes at most, and the test and prox need theirs."""
+    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:15])
 
 
 @pytest.fixture(scope="session", autouse=True)
