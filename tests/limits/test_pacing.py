@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prox.limits import MBPS, Gate, Pacer
+from prox.limits import MBPS, Gate, Pacer, Polled
 from support.virtual_clock import VirtualClock
 
 
@@ -225,3 +225,28 @@ def test_any_life(limits: list[float], events: list[tuple[str, int, float]]) -> 
         stream.gate.close()
     assert not clock.pending
     assert not any(pacer.users for pacer in pacers)
+
+
+def test_one_who_asks_from_time_to_time() -> None:
+    clock = VirtualClock()
+    group = Pacer(clock, 8 * MBPS)
+    polled = [Polled([group]), Polled([Pacer(clock, 1 * MBPS), group])]
+    passed = [0, 0]
+
+    def go_on(number: int) -> None:
+        one = polled[number]
+        while size := one.allowed(1 << 20, clock.now):
+            taken = min(size, 3000)  # the rest is allowed again
+            one.passed(taken, clock.now)
+            passed[number] += taken
+            one.allowed(1 << 20, clock.now)  # and nothing was there to read
+        clock.call_later(one.wait(clock.now), lambda: go_on(number))
+
+    for number in range(2):
+        go_on(number)
+    clock.go_on(4)
+    assert sum(passed) == pytest.approx(8 * MBPS * 4, rel=0.03)
+    assert passed[1] == pytest.approx(1 * MBPS * 4, rel=0.05)
+    for one in polled:
+        one.close()
+    assert not group.users

@@ -65,10 +65,11 @@ class Bucket:
 
     def set_rate(self, rate: float, now: float) -> None:
         """Fill at another rate from now on."""
-        level = self.level(now)
+        level = self.level(now) if self.rate else _first(rate)
+        self._at = max(self._at, now)
         self.rate = rate
         self.burst = _burst(rate)
-        self._level = min(level, self.burst) if rate else self.burst
+        self._level = min(level, self.burst) if rate else NO_LIMIT
 
 
 def _burst(rate: float) -> float:

@@ -90,14 +90,14 @@ class Group:
 
     __slots__ = ("_made", "key", "members", "pair")
 
-    def __init__(self, key: str, clock: Clock) -> None:
+    def __init__(self, key: str, made: Rates, pushed: Rates, clock: Clock) -> None:
         self.key = key
-        self.pair = Pair(clock, NO_RATES)
+        self.pair = Pair(clock, lowest(made, pushed))
         self.members = 0
-        self._made = NO_RATES
+        self._made = made
 
     def begin(self, made: Rates, pushed: Rates) -> None:
-        """Its first connection has come; see `Groups.enter`."""
+        """Its first connection has come, again; see `Groups.enter`."""
         self._made = made
         self.pair.set_rates(lowest(made, pushed))
 
@@ -134,8 +134,8 @@ class Groups:
         """
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(key, clock)
-        if not group.members:
+            group = self._groups[key] = Group(key, made, pushed, clock)
+        elif not group.members:
             self._left.pop(key, None)
             group.begin(made, pushed)
         group.members += 1

@@ -16,6 +16,10 @@ from .buckets import Bucket
 _TICK: Final = 0.02
 """Seconds between two pieces of a stream that has a bucket to itself."""
 _SHARED_TICK: Final = 0.01
+_ROUND: Final = 0.05
+"""Seconds in which each of several has its turn: short beside the two seconds in which shares are to be fair."""
+_LONGEST: Final = 0.002
+"""Seconds that a piece takes: where few become many, those that had one wait until all others have had as much."""
 _LEAST_TICK: Final = 0.001
 """The resolution of the loop's timers."""
 
@@ -147,7 +151,7 @@ class Pacer:
     def _piece(self) -> float:
         """Bytes that one of several gets at a time."""
         rate = self._bucket.rate
-        return max(rate * _SHARED_TICK / max(self._waiting, 1), _LEAST_SHARE) if rate else _ALL
+        return max(rate * min(_LONGEST, _ROUND / max(self._waiting, 1)), _LEAST_SHARE) if rate else _ALL
 
     def _serve(self) -> None:
         self._timer = None
