@@ -55,3 +55,12 @@ async def test_with_prior_knowledge() -> None:
     ):
         assert await judge(prox, *WITHOUT_PREFACE) == 145
         await prox.quiet()
+
+
+async def test_over_tls() -> None:
+    async with (
+        Upstream(answering(answer(b"x" * 64))) as upstream,
+        serving(upstream.address, tls=True) as prox,
+    ):
+        assert await judge(prox, "--tls", "--insecure") == 146
+        await prox.quiet()
