@@ -17,7 +17,7 @@ from support.passing import RawUpstream, Stream
 from support.servers import Json, read_log, serving, until, write_sdk_plugin
 from support.upstream import OK, Upstream
 
-TRUSTED = {"trusted_proxies": ["127.0.0.0/8"], "config": {"proxy_protocol": True}}
+TRUSTED: Json = {"trusted_proxies": ["127.0.0.0/8"], "config": {"proxy_protocol": True}}
 CLIENT = ("198.51.100.7", 4711)
 SERVER = ("203.0.113.1", 443)
 REQUEST = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
