@@ -346,22 +346,27 @@ class Slow:
         self._credit = 0.0
         self._last: float | None = None
 
-    def allowed(self, most: int, now: float) -> int:
+    def allowed(self, most: int) -> int:
+        now = asyncio.get_running_loop().time()
         self._credit += 0 if self._last is None else (now - self._last) * self._rate
         self._last = now
-        return min(most, int(self._credit))
+        size = min(most, int(self._credit))
+        if not size:
+            asyncio.get_running_loop().call_later(2000 / self._rate, self._call)
+        return size
 
-    def passed(self, size: int, now: float) -> None:
+    def passed(self, size: int) -> None:
         self._credit -= size
 
-    def wait(self, now: float) -> float:
-        return 2000 / self._rate
+    def tell(self, call: Callable[[], None]) -> None:
+        self._call = call
 
 
 @STORES
 async def test_a_pace_is_kept(stores: type[Stores]) -> None:
     async with relaying(stores()) as ends:
-        ends.relay._down.pace = Slow(1_000_000)
+        pace = ends.relay._down.pace = Slow(1_000_000)
+        pace.tell(lambda: ends.relay._go_on(ends.relay._down))
         spawn(ends.loop.sock_sendall(ends.upstream, bytes(500_000)), "send")
         began = ends.loop.time()
         assert len(await ends.receive(ends.client, 500_000)) == 500_000

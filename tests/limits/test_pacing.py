@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prox.limits import MBPS, Gate, Pacer, Polled
+from prox.limits import MBPS, Gate, Metered, Pacer
 from support.virtual_clock import VirtualClock
 
 
@@ -227,26 +228,26 @@ def test_any_life(limits: list[float], events: list[tuple[str, int, float]]) -> 
     assert not any(pacer.users for pacer in pacers)
 
 
-def test_one_who_asks_from_time_to_time() -> None:
+def test_one_who_reads_no_more_than_may_pass() -> None:
     clock = VirtualClock()
     group = Pacer(clock, 8 * MBPS)
-    polled = [Polled([group]), Polled([Pacer(clock, 1 * MBPS), group])]
+    metered = [Metered([group]), Metered([Pacer(clock, 1 * MBPS), group])]
     passed = [0, 0]
 
     def go_on(number: int) -> None:
-        one = polled[number]
-        while size := one.allowed(1 << 20, clock.now):
+        one = metered[number]
+        while size := one.allowed(1 << 20):
             taken = min(size, 3000)  # the rest is allowed again
-            one.passed(taken, clock.now)
+            one.passed(taken)
             passed[number] += taken
-            one.allowed(1 << 20, clock.now)  # and nothing was there to read
-        clock.call_later(one.wait(clock.now), lambda: go_on(number))
+            one.allowed(1 << 20)  # and nothing was there to read
 
-    for number in range(2):
+    for number, one in enumerate(metered):
+        one.tell(partial(clock.call_later, 0.001, partial(go_on, number)))
         go_on(number)
     clock.go_on(4)
     assert sum(passed) == pytest.approx(8 * MBPS * 4, rel=0.03)
     assert passed[1] == pytest.approx(1 * MBPS * 4, rel=0.05)
-    for one in polled:
+    for one in metered:
         one.close()
     assert not group.users

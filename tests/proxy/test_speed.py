@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import defaultdict
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from prox.http.paced import Paced
 from prox.limits import Pacer
 from support.client import CutError, get, post, post_chunked
-from support.metering import BIG, MBPS, endless, measured, reading
+from support.hellos import hello
+from support.metering import BIG, MBPS, Reader, endless, measured, reading
 from support.servers import Running, make_config, serving, until
 from support.upstream import Upstream, UpstreamPeer, answering
 
@@ -37,6 +39,10 @@ def limits(prox: Running) -> list[Pacer]:
     """All limits that clients' connections have to themselves."""
     owners = [connection.client.limits for connection in prox.connections]
     return [pacer for owner in owners if owner is not None for pacer in owner._pacers.values()]
+
+
+def count_of(reader: Reader) -> int:
+    return reader.received
 
 
 def proxied(upstream: Upstream, **keys: Any) -> dict[str, Any]:
@@ -83,7 +89,7 @@ async def test_every_kind_of_answer(tmp_path: Path) -> None:
         ]
         async with serving(routes) as prox:
             readers = [await reading(prox, path["match"]["path"]) for path in routes]
-            await asyncio.gather(*(measured(lambda r=reader: r.received, 4) for reader in readers))  # type: ignore[misc] # r has no type
+            await asyncio.gather(*(measured(partial(count_of, reader), 4) for reader in readers))
             for reader in readers:
                 await reader.abort()
             await prox.quiet()
@@ -135,6 +141,43 @@ async def test_tunnels_in_both_directions() -> None:
         await asyncio.gather(measured(lambda: reader.received, 8), measured(lambda: received, 2))
         await reader.abort()
         await prox.quiet()
+
+
+async def test_passed_connections_in_both_directions() -> None:
+    received = 0
+
+    async def script(peer: UpstreamPeer) -> None:
+        async def count() -> None:
+            nonlocal received
+            with suppress(ConnectionResetError):
+                while data := await peer._reader.read(1 << 18):
+                    received += len(data)
+
+        async def say() -> None:
+            with suppress(OSError):
+                while not peer.closing:
+                    await peer.send(b"d" * 65536)
+
+        await asyncio.gather(count(), say())
+
+    async with Upstream(script) as upstream:
+        route = {
+            "match": {"domain": "a.example.com"},
+            "speed": {"download_mbps": 20, "upload_mbps": 2},
+            "action": {"type": "pass", "upstream": upstream.address},
+        }
+        async with serving(route) as prox:
+            readers = [await reading(prox, hello("a.example.com"), b"u" * 65536) for _ in range(2)]
+            await until(lambda: received > 50_000 and all(reader.received for reader in readers))
+            await asyncio.gather(
+                *(measured(partial(count_of, reader), 20) for reader in readers),
+                measured(lambda: received, 4),
+            )
+            for reader in readers:
+                await reader.abort()
+            await prox.quiet()
+            (speed,) = prox.application.snapshot.built.speeds.values()  # type: ignore[union-attr] # it runs
+            assert speed.active
 
 
 async def test_a_tunnel_that_a_limit_slows_is_not_idle() -> None:

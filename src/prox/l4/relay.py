@@ -12,6 +12,8 @@ import contextlib
 import select
 import socket
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from prox.flow import Completion
@@ -33,14 +35,14 @@ _LAST_WORDS: Final = 10.0
 class Pace(Protocol):
     """Limits the rate of a direction."""
 
-    def allowed(self, most: int, now: float) -> int:
-        """How many of `most` bytes may be read now; 0 for none."""
+    def allowed(self, most: int) -> int:
+        """How many of `most` bytes may be read now; 0 for none: then the call that `tell` was given comes."""
 
-    def passed(self, size: int, now: float) -> None:
+    def passed(self, size: int) -> None:
         """So many were."""
 
-    def wait(self, now: float) -> float:
-        """Where none may: seconds until some may."""
+    def tell(self, call: Callable[[], None]) -> None:
+        """Call this each time that some may be read again."""
 
 
 class _Way:
@@ -66,7 +68,6 @@ class _Way:
         "source",
         "store",
         "taken",
-        "timer",
         "writing",
     )
 
@@ -81,7 +82,6 @@ class _Way:
         self.reading = False
         self.writing = False
         self.ended = False
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class Relay:
@@ -140,8 +140,10 @@ class Relay:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._idle_timeout is not None:
             self._look_at(self._active + self._idle_timeout)
-        self._read(self._up)
-        self._read(self._down)
+        for way in (self._up, self._down):
+            if way.pace is not None:
+                way.pace.tell(partial(self._go_on, way))
+            self._read(way)
 
     def stop(self, reason: str) -> None:
         """End now: both ends see a reset, so that none takes what it has for the whole."""
@@ -188,17 +190,15 @@ class Relay:
             self._active = self._loop.time()
 
     def _allowed(self, way: _Way, pace: Pace) -> int:
-        now = self._loop.time()
-        size = pace.allowed(_TURN, now)
+        size = pace.allowed(_TURN)
         if not size:
             self._read_no_more(way)
             self._rest(way)
-            way.timer = self._loop.call_later(max(pace.wait(now), 0.001), self._go_on, way)
         return size
 
     def _go_on(self, way: _Way) -> None:
-        way.timer = None
-        self._read(way)
+        if not way.ended:
+            self._read(way)
 
     def _rest(self, way: _Way) -> None:
         """Nothing is on its way."""
@@ -228,7 +228,7 @@ class Relay:
             return False
         way.taken += count
         if way.pace is not None:
-            way.pace.passed(count, self._loop.time())
+            way.pace.passed(count)
         return True
 
     def _again(self, way: _Way) -> None:
@@ -286,9 +286,6 @@ class Relay:
         self._read_no_more(way)
         self._write_no_more(way)
         self._rest(way)
-        if way.timer is not None:
-            way.timer.cancel()
-            way.timer = None
 
     def _reason_of(self, sock: socket.socket) -> str:
         return "client_aborted" if sock is self._up.source else "upstream_reset"

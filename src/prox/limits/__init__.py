@@ -3,7 +3,7 @@
 from prox.limits.buckets import MBPS, Bucket
 from prox.limits.caps import ConnectionCaps
 from prox.limits.groups import Group, Groups, OwnLimits, Pair, Rates, lower, lowest, megabits
-from prox.limits.pacing import Clock, Gate, Pacer, Polled, Timer
+from prox.limits.pacing import Clock, Gate, Metered, Pacer, Timer
 from prox.limits.places import Places
 
 __all__ = [
@@ -14,11 +14,11 @@ __all__ = [
     "Gate",
     "Group",
     "Groups",
+    "Metered",
     "OwnLimits",
     "Pacer",
     "Pair",
     "Places",
-    "Polled",
     "Rates",
     "Timer",
     "lower",

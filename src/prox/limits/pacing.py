@@ -237,8 +237,8 @@ class Gate:
 
     __slots__ = ("_shares", "_wake")
 
-    def __init__(self, pacers: Sequence[Pacer], wake: Callable[[], None]) -> None:
-        self._wake: Callable[[], None] | None = wake
+    def __init__(self, pacers: Sequence[Pacer], wake: Callable[[], object]) -> None:
+        self._wake: Callable[[], object] | None = wake
         self._shares = [pacer.open(self) for pacer in pacers]
 
     def take(self, most: int) -> int:
@@ -254,6 +254,10 @@ class Gate:
         for share in self._shares:
             share.credit -= size
         return size
+
+    def tell(self, wake: Callable[[], object]) -> None:
+        """Call this in place of `wake` from now on."""
+        self._wake = wake
 
     def give_back(self, size: int) -> None:
         """So many bytes of what was taken did not pass."""
@@ -274,8 +278,8 @@ class Gate:
             wake()
 
 
-class Polled:
-    """A gate for one who asks from time to time, and reads no more than it may pass on (see prox.l4.relay.Pace).
+class Metered:
+    """A gate for one who reads no more than it may pass on (see prox.l4.relay.Pace).
 
     Args:
         pacers: the limits; see Gate.
@@ -287,23 +291,24 @@ class Polled:
         self._gate = Gate(pacers, _not_told)
         self._allowed = 0
 
-    def allowed(self, most: int, now: float) -> int:  # noqa: ARG002 - the pacers have a clock
+    def tell(self, call: Callable[[], object]) -> None:
+        """Call this each time that some may be read after `allowed` gave 0."""
+        self._gate.tell(call)
+
+    def allowed(self, most: int) -> int:
         """How many of `most` bytes may be read now; 0 for none."""
-        unused, self._allowed = self._allowed, 0
-        if unused:
-            self._gate.give_back(unused)
+        self._give_back(self._allowed)
         self._allowed = self._gate.take(most)
         return self._allowed
 
-    def passed(self, size: int, now: float) -> None:  # noqa: ARG002 - the same
+    def passed(self, size: int) -> None:
         """So many were; the others are allowed again."""
-        unused, self._allowed = self._allowed - size, 0
-        if unused:
-            self._gate.give_back(unused)
+        self._give_back(self._allowed - size)
+        self._allowed = 0
 
-    def wait(self, now: float) -> float:  # noqa: ARG002 - the same
-        """Where none may: seconds until some may."""
-        return _SHARED_TICK
+    def _give_back(self, size: int) -> None:
+        if size:
+            self._gate.give_back(size)
 
     def close(self) -> None:
         """The stream is over."""

@@ -248,8 +248,8 @@ class Passing:
             upstream,
             self._stores,
             idle_timeout=self._idle_timeout,
-            upload=None if limits is None else limits.polled_upload(),
-            download=None if limits is None else limits.polled_download(),
+            upload=None if limits is None else limits.metered_upload(),
+            download=None if limits is None else limits.metered_download(),
         )
         try:
             relay.start()

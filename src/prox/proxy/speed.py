@@ -15,7 +15,7 @@ from prox.http.errors import UpstreamError
 from prox.http.exchange import Answer, Client, Exchange
 from prox.http.paced import Paced, PacedAnswer
 from prox.http.streams import Sink, Source
-from prox.limits import Clock, Group, Groups, OwnLimits, Pacer, Pair, Polled, Rates, lower, lowest, megabits
+from prox.limits import Clock, Group, Groups, Metered, OwnLimits, Pacer, Pair, Rates, lower, lowest, megabits
 from prox.wire import Speed
 
 from .route import Action, Routed
@@ -173,37 +173,37 @@ class Limits:
         upload: from the client.
     """
 
-    __slots__ = ("_group", "_groups", "_polled", "download", "upload")
+    __slots__ = ("_group", "_groups", "_metered", "download", "upload")
 
     def __init__(
         self, groups: Groups, group: Group | None, download: list[Pacer], upload: list[Pacer]
     ) -> None:
         self._groups = groups
         self._group = group
-        self._polled: list[Polled] = []
+        self._metered: list[Metered] = []
         self.download = download
         self.upload = upload
 
-    def polled_download(self) -> Polled | None:
+    def metered_download(self) -> Metered | None:
         """What a relay asks how much it may read for the client; None for no limit."""
-        return self._poll(self.download)
+        return self._meter(self.download)
 
-    def polled_upload(self) -> Polled | None:
+    def metered_upload(self) -> Metered | None:
         """The same for what comes from the client."""
-        return self._poll(self.upload)
+        return self._meter(self.upload)
 
-    def _poll(self, pacers: list[Pacer]) -> Polled | None:
+    def _meter(self, pacers: list[Pacer]) -> Metered | None:
         if not pacers:
             return None
-        polled = Polled(pacers)
-        self._polled.append(polled)
-        return polled
+        metered = Metered(pacers)
+        self._metered.append(metered)
+        return metered
 
     def leave(self) -> None:
         """It has ended; must be called, and again does nothing."""
-        for polled in self._polled:
-            polled.close()
-        self._polled.clear()
+        for metered in self._metered:
+            metered.close()
+        self._metered.clear()
         group, self._group = self._group, None
         if group is not None:
             self._groups.leave(group)
