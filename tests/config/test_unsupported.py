@@ -33,7 +33,6 @@ def proxy(**keys: Any) -> dict[str, Any]:
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"admin": {"listen": "127.0.0.1:9090"}}, ["admin"]),
     (service(tls=True, acme=ACME), ["services.web.acme"]),
-    (proxy(proto="h2"), ["actions.web.proto"]),
 ]
 
 NOTED: list[tuple[dict[str, Any], list[str]]] = [

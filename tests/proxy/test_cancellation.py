@@ -226,8 +226,8 @@ async def test_a_connection_that_comes_when_nobody_waits_for_it_any_more(
         opened = asyncio.Event()
         original = Origin._open
 
-        async def told(self: Origin) -> object:
-            result = await original(self)
+        async def told(self: Origin, preface: bytes) -> object:
+            result = await original(self, preface)
             opened.set()
             asyncio.get_running_loop().call_soon(waiting.cancel)
             return result

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from prox.config import model
+from prox.http.negotiation import ALWAYS, NEVER, OFFERED, PROTOCOLS
 from prox.http.pool import OriginSettings, Pools
 from prox.http.secure import TlsSettings
 from prox.observe.counters import Counters
@@ -54,6 +55,8 @@ class Actions:
             max_header_bytes=tuning.max_response_header_bytes,
             max_idle=tuning.max_idle_conns_per_host,
             max_idle_in_all=tuning.max_idle_conns,
+            h2_read_idle_timeout=tuning.h2_read_idle_timeout,
+            h2_ping_timeout=tuning.h2_ping_timeout,
         )
         self._via = tuning.via
         self._relay_idle_timeout = tuning.relay_idle_timeout
@@ -125,6 +128,7 @@ class Actions:
             self._pools,
             settings,
             self._tls(config),
+            proto=config.proto,
             headers=config.headers,
             fallback=None if fallback is None else self.get(fallback, (*key, "fallback")),
             stream=config.stream,
@@ -137,22 +141,22 @@ class Actions:
         queue = self._queue(config, key)
         return action if queue is None else QueuedAction(action, queue)
 
-    def _tls(self, config: model.ProxyAction) -> Callable[[], TlsSettings]:
+    def _tls(self, config: model.ProxyAction) -> Callable[[str], TlsSettings]:
         """How the action's TLS upstreams are reached: made now where there is one, later where a template may become one."""
         wanted = config.tls
         files = ClientFiles() if wanted is None else ClientFiles(wanted.ca, wanted.cert, wanted.key)
 
         @cache
-        def settings() -> TlsSettings:
+        def settings(http2: str) -> TlsSettings:
             return TlsSettings(
-                self._contexts.get(files),
+                self._contexts.get(files, PROTOCOLS[http2]),
                 None if wanted is None else wanted.server_name,
                 self._handshake_timeout,
             )
 
         if wanted is not None or config.upstream.startswith(("https://", "wss://")):
             try:
-                settings()
+                settings(OFFERED if config.proto is None else ALWAYS if config.proto == "h2" else NEVER)
             except TlsFileError as error:
                 where = f'action "{config.name}"' if config.name else "a proxy action"
                 raise StartError(f'{where}: "tls.{error.key}": {error}') from error

@@ -64,7 +64,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "write_buffer_size": _Row("note", "sizes of buffers", _set),
     },
     ProxyAction: {
-        "proto": _Row("error", "HTTP/2 to upstreams"),
     },
 }
 

@@ -22,18 +22,27 @@ class UpstreamError(Exception):
 
     Attributes:
         kind: one token: connect_refused, connect_timeout, unresolvable, tls_untrusted, tls_failed, tls_timeout,
-            upstream_closed, upstream_reset, upstream_timeout, upstream_truncated, malformed, client_aborted, stopped,
-            no_target, no_healthy_target, no_descriptors, queue_full, queue_timeout, plugin_fallback, bad_upstream.
-        stale: a connection that had been used before ended without a byte of an answer: the request was not processed.
+            upstream_closed, upstream_refused, upstream_reset, upstream_timeout, upstream_truncated, malformed, header_size,
+            client_aborted, stopped, no_target, no_healthy_target, no_descriptors, queue_full, queue_timeout,
+            plugin_fallback, bad_upstream.
+        stale: a connection that had been used before ended without a byte of an answer: the request was hardly processed.
+        unprocessed: the upstream has said that it has done nothing for the request (RFC 9113 section 8.7).
         status: what the client is answered when nothing was yet (RFC 9110 sections 15.6.3 and 15.6.5).
         retry_after: seconds after which it may be otherwise; None where nobody knows.
     """
 
     def __init__(
-        self, kind: str, message: str, *, stale: bool = False, retry_after: float | None = None
+        self,
+        kind: str,
+        message: str,
+        *,
+        stale: bool = False,
+        unprocessed: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.stale = stale
+        self.unprocessed = unprocessed
         self.retry_after = retry_after
         self.status = _STATUS.get(kind, 502)

@@ -34,13 +34,14 @@ class IdleConnections(Supply):
         most_in_all: how many are kept for all addresses.
     """
 
-    __slots__ = ("_connections", "_most", "_most_in_all", "_tally")
+    __slots__ = ("_connections", "_most", "_most_in_all", "_others", "_tally")
 
     def __init__(self, tally: Tally, most: int, most_in_all: int) -> None:
         self._tally = tally
         self._most = most
         self._most_in_all = most_in_all
         self._connections: list[UpstreamConnection] = []
+        self._others = 0
 
     def take(self) -> UpstreamConnection | None:
         """The one used last; None when a new one has to be opened."""
@@ -51,12 +52,22 @@ class IdleConnections(Supply):
 
     def put(self, connection: UpstreamConnection) -> None:
         """Keep a connection for its next request, or close it where there are enough."""
-        tally = self._tally
-        if len(self._connections) < self._most and tally.count < self._most_in_all and not tally.closed:
+        if self.has_place():
             self._connections.append(connection)
-            tally.count += 1
+            self._tally.count += 1
         else:
             connection.transport.abort()
+
+    def has_place(self) -> bool:
+        """Whether one more may be kept."""
+        tally = self._tally
+        kept = len(self._connections) + self._others
+        return kept < self._most and tally.count < self._most_in_all and not tally.closed
+
+    def count(self, change: int) -> None:
+        """So many more unused connections to the address are kept elsewhere."""
+        self._others += change
+        self._tally.count += change
 
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection has closed."""

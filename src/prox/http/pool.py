@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from prox.tasks import spawn
@@ -22,7 +22,10 @@ from .call import Supply, UpstreamCall
 from .descriptors import room
 from .dialling import connect, probe
 from .errors import UpstreamError
+from .h2.shared import SharedConnection
+from .h2.supply import StreamSupply
 from .idle import IdleConnections, Tally
+from .negotiation import ALWAYS, NEVER, Negotiation
 from .secure import Handshake, Session, TlsSettings, handshake_error
 from .upstream import UpstreamConnection
 
@@ -40,6 +43,9 @@ class OriginSettings:
         max_idle: unused connections kept for one address.
         max_idle_in_all: unused connections kept for all of them.
         tls: how its TLS is done, None without.
+        http2: whether HTTP/2 is spoken: NEVER, ALWAYS, or where the upstream chooses it by ALPN: OFFERED.
+        h2_read_idle_timeout: silence after which an HTTP/2 connection with requests on it is pinged.
+        h2_ping_timeout: how long the answer may take.
     """
 
     connect_timeout: float | None = 30.0
@@ -50,6 +56,9 @@ class OriginSettings:
     max_idle: int = 4096
     max_idle_in_all: int = 4096
     tls: TlsSettings | None = None
+    http2: str = NEVER
+    h2_read_idle_timeout: float | None = 30.0
+    h2_ping_timeout: float | None = 15.0
 
 
 class Origin:
@@ -66,9 +75,14 @@ class Origin:
         self.port = port
         self.settings = settings
         self.idle = IdleConnections(pools.tally, settings.max_idle, settings.max_idle_in_all)
-        self.supply: Supply = self.idle
+        self._streams = None if settings.http2 == NEVER else StreamSupply(self.idle)
+        self.supply: Supply = self._streams or self.idle
         self.session = Session()
         self._pools = pools
+        self._attempt: asyncio.Task[_Opened | UpstreamError] | None = None
+        self._waiting = 0
+        self._unclaimed: UpstreamConnection | None = None
+        self._chose_one = False
 
     def take(self) -> UpstreamCall | None:
         """A call on a connection that is open and free; None when `connect` has to open one."""
@@ -79,8 +93,12 @@ class Origin:
         self._pools.open.discard(connection)
         self.idle.forget(connection)
 
+    def lost(self, connection: SharedConnection) -> None:
+        """The connection has closed."""
+        self._pools.open.discard(connection)
+
     async def connect(self, preface: bytes = b"") -> UpstreamCall:
-        """A call on a new connection.
+        """A call on a new connection, or a stream of one that has room by then.
 
         Args:
             preface: what is sent before anything else, TLS too: whose connection it is.
@@ -89,6 +107,11 @@ class Origin:
             UpstreamError: of kind connect_refused, connect_timeout, unresolvable, tls_untrusted, tls_failed, tls_timeout or
                 no_descriptors.
         """
+        if self._streams is None or self._chose_one or preface:
+            return await self._connect_alone(preface)
+        return await self._connect_together(self._streams)
+
+    async def _connect_alone(self, preface: bytes) -> UpstreamCall:
         task = spawn(self._open(preface), f"connect {self.host}:{self.port}")
         try:
             opened = await task
@@ -100,12 +123,52 @@ class Origin:
             raise
         if isinstance(opened, UpstreamError):
             raise opened
-        return opened
+        return opened if isinstance(opened, UpstreamConnection) else opened.take()
 
-    async def _open(self, preface: bytes) -> UpstreamConnection | UpstreamError:
+    async def _connect_together(self, streams: StreamSupply) -> UpstreamCall:
+        """Requests that come while an HTTP/2 connection is on its way share it; nobody's leaving ends the attempt."""
+        while True:
+            attempt = self._attempt
+            if attempt is None:
+                attempt = self._attempt = spawn(self._open(b""), f"connect {self.host}:{self.port}")
+                attempt.add_done_callback(self._attempted)
+            self._waiting += 1
+            try:
+                opened = await asyncio.shield(attempt)
+            finally:
+                self._waiting -= 1
+                if not self._waiting and attempt.done():
+                    asyncio.get_running_loop().call_soon(self._drop_unclaimed)
+            if isinstance(opened, UpstreamError):
+                raise UpstreamError(opened.kind, str(opened), retry_after=opened.retry_after)
+            if opened is self._unclaimed:
+                self._unclaimed = None
+                return opened
+            call = streams.take()
+            if call is not None:
+                return call
+            if self._chose_one:
+                return await self._connect_alone(b"")
+
+    def _attempted(self, attempt: asyncio.Task[_Opened | UpstreamError]) -> None:
+        self._attempt = None
+        if attempt.cancelled():
+            return
+        opened = attempt.result()
+        if isinstance(opened, UpstreamConnection):
+            self._unclaimed = opened
+            if not self._waiting:
+                self._drop_unclaimed()
+
+    def _drop_unclaimed(self) -> None:
+        """Nobody waits any more for what was opened."""
+        unclaimed, self._unclaimed = self._unclaimed, None
+        if unclaimed is not None:
+            unclaimed.close()
+
+    async def _open(self, preface: bytes) -> _Opened | UpstreamError:
         """A task, since a Flow can't use timeouts. The error is returned, since a task that fails is a defect."""
         address = f"{self.host}:{self.port}"
-        connection = UpstreamConnection(self)
         dialling = True
         try:
             async with asyncio.timeout(self.settings.connect_timeout) as limit:
@@ -115,7 +178,7 @@ class Origin:
                     dialling = False
                     limit.reschedule(None)
 
-                transport = await self._transport(connection, connected, preface)
+                opened = await self._connection(connected, preface)
         except (socket.gaierror, UnicodeError) as error:
             return UpstreamError("unresolvable", f"{self.host}: {error}")
         except OSError as error:
@@ -126,20 +189,44 @@ class Origin:
                 return UpstreamError("connect_timeout", f"no connection to {address} in time")
             kind = "no_descriptors" if error.errno in {errno.EMFILE, errno.ENFILE} else "connect_refused"
             return UpstreamError(kind, f"{address}: {error}")
-        if transport.get_extra_info("socket").fileno() >= room().connect:
-            transport.abort()
+        if isinstance(opened, UpstreamError):
+            return UpstreamError(opened.kind, f"{address}: {opened}")
+        sock = opened.transport.get_extra_info("socket")
+        if sock.fileno() >= room().connect:
+            opened.close()
             return UpstreamError("no_descriptors", f"{address}: file descriptors run short", retry_after=1.0)
         if self.settings.keep_alive:
-            probe(transport.get_extra_info("socket"), self.settings.keep_alive)
-        self._pools.open.add(connection)
-        return connection
+            probe(sock, self.settings.keep_alive)
+        self._chose_one = isinstance(opened, UpstreamConnection)
+        self._pools.open.add(opened)
+        return opened
+
+    async def _connection(self, connected: Callable[[], None], preface: bytes) -> _Opened | UpstreamError:
+        """Connect, and see which protocol is spoken."""
+        settings = self.settings
+        if settings.http2 == NEVER:
+            one = UpstreamConnection(self)
+            await self._transport(cast("asyncio.Protocol", one), connected, preface)
+            return one
+        # One that begins with a client's name is that client's alone, and closes after its request.
+        streams = StreamSupply(IdleConnections(Tally(), 0, 0)) if preface else self._streams
+        assert streams is not None
+        if settings.tls is None:
+            two = SharedConnection(self, streams)
+            await self._transport(cast("asyncio.Protocol", two), connected, preface)
+            return two
+        negotiation = Negotiation(
+            None if settings.http2 == ALWAYS else lambda: UpstreamConnection(self),
+            lambda: SharedConnection(self, streams),
+        )
+        await self._transport(negotiation, connected, preface)
+        return negotiation.chosen
 
     async def _transport(
-        self, connection: UpstreamConnection, connected: Callable[[], None], preface: bytes
+        self, protocol: asyncio.Protocol, connected: Callable[[], None], preface: bytes
     ) -> asyncio.Transport:
         """Connect; `connected` is called where a TLS handshake follows."""
         loop = asyncio.get_running_loop()
-        protocol = cast("asyncio.Protocol", connection)
         tls = self.settings.tls
         if tls is None:
             transport, _ = await loop.create_connection(lambda: protocol, self.host, self.port)
@@ -163,6 +250,9 @@ class Origin:
         return transport
 
 
+_Opened: TypeAlias = UpstreamConnection | SharedConnection
+
+
 class Pools:
     """All Origins of a process; they outlive reloads, so that open connections go on being used.
 
@@ -175,7 +265,7 @@ class Pools:
         # Weak: an Origin goes when no action names it and no connection to it is open.
         self._origins: WeakValueDictionary[tuple[str, int, OriginSettings], Origin] = WeakValueDictionary()
         self.tally = Tally()
-        self.open: set[UpstreamConnection] = set()
+        self.open: set[_Opened] = set()
 
     @property
     def idle(self) -> int:

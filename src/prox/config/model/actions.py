@@ -137,8 +137,8 @@ class ProxyAction(_Action):
     """Set on the request to the upstream; `Host` too."""
     fallback: "ActionSlot | None" = None
     """Action used when there is no target or the upstream can't be reached."""
-    proto: Literal["h2"] | None = None
-    """"h2": HTTP/2 to the upstream without TLS."""
+    proto: Literal["h2", "http/1.1"] | None = None
+    """"h2": HTTP/2 alone, without TLS too; "http/1.1": that alone. By default TLS upstreams choose (ALPN)."""
     stream: Flag = False
     """Bodies may take their time: `min_body_rate` is not asked for. Both directions always flow at once, unbuffered."""
     tls: UpstreamTls | None = None

@@ -14,6 +14,7 @@ from prox.http.call import Receiver, UpstreamCall
 from prox.http.codec.fields import Headers
 from prox.http.errors import UpstreamError
 from prox.http.exchange import Client
+from prox.http.negotiation import ALWAYS, NEVER, OFFERED
 from prox.http.pool import Origin, OriginSettings, Pools
 from prox.http.secure import TlsSettings
 from prox.http.upstream import UpstreamConnection
@@ -35,25 +36,46 @@ _ENDED_BY_LIMIT: Final = frozenset({"relay_idle_timeout", "idle_timeout"})
 """What ends a tunnel without anybody's fault."""
 
 _RETRIED: Final = frozenset({"GET", "HEAD"})
+_MOST_RETRIES: Final = 3
 _MAX_RENDERED: Final = 4096
 
 
 class Destination:
     """An upstream that a template became: where to connect, and what its requests say."""
 
-    __slots__ = ("address", "host", "origin", "prefix", "supply")
+    __slots__ = ("_plain", "_pools", "_tls", "address", "host", "origin", "prefix", "supply", "upstream")
 
     def __init__(
-        self, upstream: Upstream, pools: Pools, settings: OriginSettings, tls: Callable[[], TlsSettings]
+        self,
+        upstream: Upstream,
+        pools: Pools,
+        settings: OriginSettings,
+        tls: Callable[[str], TlsSettings],
+        proto: str | None,
     ) -> None:
+        self.upstream = upstream
+        self._pools = pools
+        self._plain = settings
+        self._tls = tls
+        http2 = ALWAYS if proto == "h2" else NEVER
         if upstream.tls:
-            settings = replace(settings, tls=tls())
+            http2 = OFFERED if proto is None else http2
+            settings = replace(settings, tls=tls(http2), http2=http2)
+        elif http2 != NEVER:
+            settings = replace(settings, http2=http2)
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
         self.address = f"{host}:{upstream.port}"
         self.host = (host if upstream.port == (443 if upstream.tls else 80) else self.address).encode()
         self.prefix = upstream.prefix.encode()
         self.origin: Origin = pools.origin(upstream.host, upstream.port, settings)
         self.supply = self.origin.supply
+
+    def tunnels(self) -> Origin:
+        """Where tunnels go to: over TLS a connection that offers HTTP/1.1 alone, in which they are asked for."""
+        if not self.upstream.tls or self.origin.settings.http2 == NEVER:
+            return self.origin
+        settings = replace(self._plain, tls=self._tls(NEVER))
+        return self._pools.origin(self.upstream.host, self.upstream.port, settings)
 
 
 class ProxyAction:
@@ -63,7 +85,8 @@ class ProxyAction:
         upstream: `host:port`, URL or template (see the configuration reference).
         pools: where connections come from.
         settings: timeouts.
-        tls: how TLS upstreams are reached; asked for each that there is.
+        tls: how TLS upstreams are reached, by what is said of HTTP/2; asked for each that there is.
+        proto: "h2", "http/1.1", or None: what a TLS upstream chooses, else HTTP/1.1.
         headers: set on every request.
         fallback: serves where there is no target or the upstream can't be reached.
         stream: bodies may take their time.
@@ -80,8 +103,9 @@ class ProxyAction:
         upstream: str,
         pools: Pools,
         settings: OriginSettings,
-        tls: Callable[[], TlsSettings],
+        tls: Callable[[str], TlsSettings],
         *,
+        proto: str | None = None,
         headers: Mapping[str, str],
         fallback: Action | None,
         stream: bool = False,
@@ -97,6 +121,7 @@ class ProxyAction:
         self._pools = pools
         self._settings = settings
         self._tls = tls
+        self._proto = proto
         self._builder = HeadBuilder(headers, via)
         self._via = None if via is None else via_lines(via)
         self._stream = stream
@@ -105,7 +130,9 @@ class ProxyAction:
         self._relay_idle_timeout = relay_idle_timeout
         self._send_proxy = send_proxy
         self._rendered: dict[object, Destination] = {}
-        self._only = None if self._names else Destination(parse_upstream(upstream), pools, settings, tls)
+        self._only = (
+            None if self._names else Destination(parse_upstream(upstream), pools, settings, tls, proto)
+        )
 
     async def serve(self, routed: Routed) -> UpstreamError | None:
         """See Action. Returns an error only while nothing of the request has gone to an upstream."""
@@ -130,6 +157,7 @@ class ProxyAction:
         receiver: Receiver = answer if self._via is None else MarkedAnswer(answer, self._via)
         connection: UpstreamCall | None = destination.supply.take()
         fresh = connection is None
+        retried = 0
         while True:
             if connection is None:
                 try:
@@ -166,7 +194,8 @@ class ProxyAction:
                 if target is not None and target.book.failing:
                     target.reached()
                 return None
-            if not error.stale or fresh or body is not None or exchange.method not in _RETRIED:
+            retried += 1
+            if body is not None or not _may_be_retried(error, exchange.method, fresh=fresh, retried=retried):
                 self._report(routed, error)
                 return None
             connection, fresh = None, True
@@ -182,7 +211,7 @@ class ProxyAction:
         answer = routed.answer
         receiver: Receiver = answer if self._via is None else MarkedAnswer(answer, self._via)
         try:
-            connection = await destination.origin.connect(self._preface(exchange.client))
+            connection = await destination.tunnels().connect(self._preface(exchange.client))
         except UpstreamError as unreachable:
             if target is not None and unreachable.kind in _UNREACHABLE:
                 target.failed(monotonic())
@@ -191,7 +220,9 @@ class ProxyAction:
             target.reached()
         if not isinstance(connection, UpstreamConnection):
             connection.stop()
-            return UpstreamError("bad_upstream", "the upstream speaks no HTTP/1.1, in which tunnels are asked for")
+            return UpstreamError(
+                "bad_upstream", "the upstream speaks no HTTP/1.1, in which tunnels are asked for"
+            )
         error = await serve_tunnel(
             routed,
             connection,
@@ -260,11 +291,18 @@ class ProxyAction:
                 upstream = parse_upstream(render(self._template, values))
             except ValueError as error:
                 return UpstreamError("bad_upstream", str(error))
-            destination = Destination(upstream, self._pools, self._settings, self._tls)
+            destination = Destination(upstream, self._pools, self._settings, self._tls, self._proto)
             if len(self._rendered) >= _MAX_RENDERED:
                 self._rendered.clear()
             self._rendered[key] = destination
         return destination
+
+
+def _may_be_retried(error: UpstreamError, method: str, *, fresh: bool, retried: int) -> bool:
+    """Whether a request without a body may be sent once more: see RFC 9110 section 9.2.2 and RFC 9113 section 8.7."""
+    if error.unprocessed:
+        return retried <= _MOST_RETRIES
+    return error.stale and not fresh and method in _RETRIED
 
 
 def _no_target(routed: Routed) -> UpstreamError:
