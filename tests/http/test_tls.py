@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 import prox
-from support.certificates import Certificate, authority, localhost
+from support.certificates import authority
 from support.client import Client, get
-from support.servers import Json, Running, serving, until
+from support.servers import Running, serving, until
+from support.tls import OK, connect, ends, port, serving_tls
 from support.upstream import Upstream
-
-OK: Json = {"action": {"type": "static", "body_ref": {"text": "ok"}}}
-
-
-@asynccontextmanager
-async def serving_tls(
-    folder: Path, routes: str | Json = OK, *, certificate: Certificate | None = None, **service: Any
-) -> AsyncIterator[Running]:
-    chain, key = (certificate or localhost()).write(folder)
-    async with serving(
-        routes, **{"tls_cert": str(chain), "tls_key": str(key), "h2": False, **service}
-    ) as running:
-        yield running
-
-
-async def connect(running: Running, context: ssl.SSLContext | None = None, name: str = "localhost") -> Client:
-    reader, writer = await asyncio.open_connection(
-        *running.address, ssl=context or authority().client_context(), server_hostname=name
-    )
-    return Client(reader, writer)
 
 
 async def run(*command: object, stdin: bytes = b"") -> str:
@@ -49,15 +27,6 @@ async def run(*command: object, stdin: bytes = b"") -> str:
         stderr=asyncio.subprocess.STDOUT,
     )
     return (await program.communicate(stdin))[0].decode()
-
-
-def port(running: Running) -> int:
-    assert isinstance(running.address, tuple)
-    return running.address[1]
-
-
-def ends(running: Running) -> dict[str, int]:
-    return running.entry.counters.ends
 
 
 # Clients.

@@ -24,7 +24,7 @@ from .codec.request import check_authority
 from .codec.target import parse_target, split_host
 from .entry import Entry
 from .exchange import Client
-from .sockets import has_hung_up, send_reset
+from .sockets import has_hung_up, has_sent_all, send_reset
 from .tunnel import ClientEnd
 from .upload import Upload
 from .watch import NEVER, Watch
@@ -39,6 +39,9 @@ LINGER = 2.0
 
 DRAIN_SECONDS = 5.0
 """How long it may take to read the rest of a body away that nobody wants."""
+
+CLOSE_NOTIFY: Final = 0.1
+"""Seconds between two looks whether a TLS connection that closes has sent all."""
 
 HANG_UP = 0.5
 """Seconds after which it is looked whether a client has gone from whom prox does not read."""
@@ -167,7 +170,7 @@ class ServerConnection(ClientConnection):
         """Close now if idle, else after the current exchange."""
         self._close = True
         if self._exchange is None and not self._lingering and self._watch is not None:
-            self.transport.close()
+            self._hang_up()
 
     def abort(self) -> None:
         """Close at once, so that no client takes what it has for a whole answer."""
@@ -244,7 +247,9 @@ class ServerConnection(ClientConnection):
             check_authority(request, target.authority)
             authority = target.authority
             if request.method == "CONNECT" and self._buffer:
-                self._close = True  # what came behind it is for the tunnel: no request, whatever becomes of it
+                self._close = (
+                    True  # what came behind it is for the tunnel: no request, whatever becomes of it
+                )
         exchange = Http1Exchange(self, request, target, split_host(authority), authority, started)
         if limits.write_timeout is not None and self._watch is not None:
             self._watch.expect(started + limits.write_timeout)
@@ -342,7 +347,7 @@ class ServerConnection(ClientConnection):
             if self._buffer:
                 self._linger()
             else:
-                self.transport.close()
+                self._hang_up()
         elif self._buffer and not self.write_paused:
             self._next()
 
@@ -386,8 +391,8 @@ class ServerConnection(ClientConnection):
         if reset:
             send_reset(self.transport)
         else:
-            self.transport.close()
             self._deadline = self._after(self._entry.limits.idle_timeout)
+            self._hang_up()
 
     def _gone(self) -> None:
         """The client has gone: cancel what it asked for."""
@@ -458,10 +463,19 @@ class ServerConnection(ClientConnection):
             return
         self._lingering = True
         self.transport.resume_reading()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS: it says close_notify and reads on until the client's
+            self.transport.close()
         self._deadline = self._after(LINGER)
         if self._watch is not None:
             self._watch.expect(self._deadline)
+
+    def _hang_up(self) -> None:
+        """Close when all is sent. A client may answer close_notify as late as when it needs the connection: nobody waits."""
+        self.transport.close()
+        if self._watch is not None and not self.transport.can_write_eof():
+            self._watch.expect(self.loop.time() + CLOSE_NOTIFY)
 
     # Deadlines.
 
@@ -505,9 +519,14 @@ class ServerConnection(ClientConnection):
 
     def _check_idle(self, now: float) -> float:
         """A connection between requests, or one that is about to close."""
-        if now < self._deadline:
-            return self._deadline
         transport = self.transport
+        if now < self._deadline:
+            if self._lingering or not transport.is_closing() or transport.can_write_eof():
+                return self._deadline
+            if not has_sent_all(transport):
+                return min(self._deadline, now + CLOSE_NOTIFY)
+            transport.abort()
+            return NEVER
         if self._lingering or transport.is_closing() or transport.get_write_buffer_size():
             send_reset(transport)  # what it does not read by now it never will
         elif self._in_head:
@@ -515,5 +534,7 @@ class ServerConnection(ClientConnection):
             return self._deadline
         else:
             self._entry.counters.ended("idle_timeout")
-            transport.close()
+            self._deadline = self._after(self._entry.limits.idle_timeout)
+            self._hang_up()
+            return self._deadline
         return NEVER

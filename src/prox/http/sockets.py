@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import select
 import socket
 import ssl
 import struct
+import termios
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 _MOST_LEFT = 256 * 1024
@@ -60,6 +62,17 @@ def has_hung_up(transport: asyncio.Transport) -> bool:
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
     return bool(poll.poll(0))
+
+
+def has_sent_all(transport: asyncio.Transport) -> bool:
+    """Whether the peer's machine has all that was written."""
+    if transport.get_write_buffer_size():
+        return False
+    try:
+        left = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+    except OSError:  # the connection has gone
+        return True
+    return left == b"\0\0\0\0"
 
 
 def is_lost(transport: asyncio.Transport) -> bool:
