@@ -230,6 +230,12 @@ class Exchange(Answer):
         return rare is not None and (self.method == "CONNECT" or rare.upgrade != b"")
 
     @property
+    def opens_by_success(self) -> bool:
+        """Whether the client takes any 2xx for an open tunnel: CONNECT or extended CONNECT. Then `head.rare` is there."""
+        rare = self.head.rare
+        return rare is not None and (rare.extended or self.method == "CONNECT")
+
+    @property
     @abstractmethod
     def protocol(self) -> str:
         """As hooks get it, `HTTP/1.1`."""

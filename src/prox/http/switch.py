@@ -50,6 +50,7 @@ class UpstreamEnd:
         connection: what is asked; nothing else is on it.
         upgrade: the tokens that the request asks for; b"" for CONNECT.
         proves: whether the head of an agreement keeps to what else the request asked for.
+        extended: the client would take any 2xx for an agreement, so one that is none can't be passed on.
 
     Attributes:
         decided: the upstream has agreed, or the connection is what it was and has the answer, or the end of it.
@@ -62,6 +63,7 @@ class UpstreamEnd:
         "_body",
         "_buffer",
         "_connection",
+        "_extended",
         "_halves",
         "_idle",
         "_in_ended",
@@ -91,10 +93,13 @@ class UpstreamEnd:
         connection: UpstreamConnection,
         upgrade: bytes,
         proves: Callable[[ResponseHead], bool] | None = None,
+        *,
+        extended: bool = False,
     ) -> None:
         self._connection = connection
         self._tokens = frozenset(fields.list_members(upgrade))
         self._proves = proves
+        self._extended = extended
         self._loop = asyncio.get_running_loop()
         self._halves = connection.transport.can_write_eof()
         self._buffer = b""
@@ -179,6 +184,11 @@ class UpstreamEnd:
             size = end + 4
             if size <= connection.most_head and self._is_agreement(data):
                 self._agreed(data[:size], data[size:])
+                return
+            if data[9:10] == b"2" and self._extended:
+                self.give_up(
+                    UpstreamError("upgrade_ignored", "the upstream answers as if no upgrade was asked for")
+                )
                 return
             if data[9:10] != b"1":
                 self._answered(data)

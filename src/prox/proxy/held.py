@@ -111,8 +111,8 @@ class HeldAnswer(Answer):
             self._refuse()
             return
         if new_status != status:
-            if new_status < 300 and self._exchange.method == "CONNECT":
-                self._refuse()  # a client would take it for a tunnel, which there is none of
+            if new_status < 300 and self._exchange.opens_by_success:
+                self._refuse()
                 return
             reason_phrase = None
             if status in _BODILESS:
@@ -206,6 +206,9 @@ class HeldAnswer(Answer):
         if status == head.status or (head.status >= 200 and 200 <= status < 300):
             self.settled.set()
             return await self._exchange.tunnel(head.changed(status, headers))
+        if status < 300 and self._exchange.opens_by_success:  # a 101 in place of which a plugin says 200
+            self._refuse()
+            return None
         self._refused = True
         headers = [pair for pair in headers if not fields.folded_name(pair[0]).startswith(b"sec-websocket-")]
         self._exchange.begin(status, headers, 0)

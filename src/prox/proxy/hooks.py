@@ -191,8 +191,8 @@ def deny(exchange: Exchange, verdict: AuthorizeResult) -> None:
     body = verdict.body if isinstance(verdict.body, bytes) else verdict.body.encode()
     exchange.reason = "plugin_denied"
     status = verdict.status or 403
-    if status < 300 and exchange.method == "CONNECT":
-        status = 403  # which a client would take for a tunnel
+    if status < 300 and exchange.opens_by_success:
+        status = 403
     exchange.respond(exchange.method, status, headers, body)
 
 

@@ -1,7 +1,7 @@
 """Upgrades and CONNECT: a request that becomes a tunnel where its upstream agrees, and is answered as any other where not.
 
-The tunnel's two directions are the request's body and the answer (see Answer.tunnel), so counts, limits and logs are those of
-every request. An upgrade that came as an extended CONNECT (RFC 8441) is asked of the upstream by a handshake of HTTP/1.1.
+A tunnel's two directions are the request's body and the answer (see Answer.tunnel), so counts, limits and logs are those
+of every request. An upgrade that came as an extended CONNECT (RFC 8441) is asked of the upstream by a handshake of HTTP/1.1.
 """
 
 from __future__ import annotations
@@ -58,7 +58,12 @@ async def serve_tunnel(
     if exchange.extended and upgrade.lower() == _WEBSOCKET:
         handshake = WebSocketHandshake()
         head = handshake.ask(head)
-    end = UpstreamEnd(connection, upgrade, None if handshake is None else handshake.is_accepted)
+    end = UpstreamEnd(
+        connection,
+        upgrade,
+        None if handshake is None else handshake.is_accepted,
+        extended=exchange.extended,
+    )
     try:
         answer.read_from(connection)
         end.ask(head, exchange.method, receiver)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prox.http.body import RequestBody
 from prox.http.codec.errors import BadMessageError
+from prox.http.tunnel import TUNNEL
 from prox.http.upload import body_due
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Inflow:
         """
         body = self.body
         most = body.most or most
-        if most and body.received + len(data) > most:
+        if most and body.length != TUNNEL and body.received + len(data) > most:
             raise BadMessageError("request body too large", 413, "body_size")
         if end:
             self.finish(data, b"")

@@ -82,6 +82,9 @@ class ServeAction:
     async def serve(self, routed: Routed) -> UpstreamError | None:
         """See Action."""
         exchange = routed.exchange
+        if exchange.opens_by_success:
+            exchange.refuse(501, reason="no_tunnel")
+            return None
         if exchange.method not in {"GET", "HEAD"}:
             _say(routed, 405, [(b"Allow", b"GET, HEAD")])
             return None

@@ -66,8 +66,8 @@ class StaticAction:
 
     async def serve(self, routed: Routed) -> UpstreamError | None:
         """See Action."""
-        if self._status < 300 and routed.exchange.method == "CONNECT":
-            routed.exchange.refuse(501)  # which a client would take for a tunnel
+        if self._status < 300 and routed.exchange.opens_by_success:
+            routed.exchange.refuse(501, reason="no_tunnel")
             return None
         answer = routed.answer
         if self._interim:
