@@ -18,6 +18,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.front import Front
 from bench.load import HEADERS
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _manager(origin: Origin) -> dict[str, object]:
     return {
         "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "web",
-        "codec_type": "HTTP1",
+        "codec_type": "AUTO",  # what a client of TLS has chosen; HTTP/1.1 without TLS
         "use_remote_address": True,  # adds X-Forwarded-For and -Proto
         "generate_request_id": False,
         "common_http_protocol_options": {"idle_timeout": "300s"},
@@ -104,17 +105,34 @@ def _manager(origin: Origin) -> dict[str, object]:
     }
 
 
-def command(folder: Path, port: int, origin: Origin) -> list[str]:
+def _tls(origin: Origin) -> dict[str, object]:
+    pair = {"filename": str(origin.certificate)}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_certificates": [{"certificate_chain": pair, "private_key": pair}],
+            },
+        },
+    }
+
+
+def command(folder: Path, port: int, origin: Origin, front: Front) -> list[str]:
     """Writes envoy.json into `folder` and gives the command that serves it with one worker."""
     manager = {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": _manager(origin),
     }
+    chain: dict[str, object] = {"filters": [manager]}
+    if front is Front.TLS:
+        chain["transport_socket"] = _tls(origin)
     listener = {
         "name": "web",
         "address": _address(port),
         "tcp_backlog_size": 4096,
-        "filter_chains": [{"filters": [manager]}],
+        "filter_chains": [chain],
     }
     clusters = [
         _cluster("origin", origin.http),

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import envoy, measure
+from bench import caddy, envoy, measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,8 @@ def describe() -> dict[str, str]:
         "nginx": _first_line(["nginx", "-v"]).rpartition("/")[2],
         "haproxy": _first_line(["haproxy", "-v"]).split()[2].partition("-")[0],
         "envoy": envoy.version(),
+        "caddy": caddy.version(),
         "wrk": _first_line(["wrk", "-v"]).split()[1].removeprefix("debian/"),
+        "h2load": _first_line(["h2load", "--version"]).rpartition("/")[2],
         "load before": f"{os.getloadavg()[0]:.1f}",
     }

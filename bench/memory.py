@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 from bench import measure
+from bench.front import Front, connected
 from bench.measure import Spread
 from bench.peers import BASELINE, running
 from bench.processes import BenchError
 from bench.report import Section, as_json, ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+    from http.client import HTTPConnection
     from pathlib import Path
 
     from bench.machine import Cores
@@ -64,22 +65,31 @@ def _ask(connection: HTTPConnection) -> None:
         raise BenchError(f"a connection that is to be kept was answered {answer.status}")
 
 
-def connections(names: Sequence[str], folder: Path, origin: Origin, cores: Cores) -> Section:
+_CONNS = {
+    Front.PLAIN: ("conns", "keep-alive connection", "Must be ≤ 8 KiB, aim ≤ 4"),
+    Front.TLS: ("conns_tls", "keep-alive connection over TLS", "Must be ≤ 40 KiB, aim ≤ 30"),
+}
+
+
+def connections(
+    names: Sequence[str], folder: Path, origin: Origin, cores: Cores, front: Front = Front.PLAIN
+) -> Section:
     """What each of 2,000 kept connections adds, one request having passed over each."""
+    key, what, bar = _CONNS[front]
     section = Section(
-        "conns",
-        f"Memory of an idle keep-alive connection ({_CONNECTIONS:,} opened, one request over each)",
+        key,
+        f"Memory of an idle {what} ({_CONNECTIONS:,} opened, one request over each)",
         ["proxy", "PSS KiB"],
-        "Must be ≤ 8 KiB, aim ≤ 4",
+        bar,
     )
     for name in names:
         opened: list[HTTPConnection] = []
-        with running(name, folder, origin, cores) as peer:
+        with running(name, folder, origin, cores, front=front) as peer:
             try:
                 for number in range(_WARM + _CONNECTIONS):
                     if number == _WARM:
                         before = measure.resident(peer.pids())[1]
-                    opened.append(HTTPConnection("127.0.0.1", peer.port, timeout=10))
+                    opened.append(connected(peer.port, front, timeout=10))
                     _ask(opened[-1])
                 each = (measure.resident(peer.pids())[1] - before) / _CONNECTIONS
                 for connection in opened:
@@ -93,8 +103,8 @@ def connections(names: Sequence[str], folder: Path, origin: Origin, cores: Cores
     return section
 
 
-def _download(port: int, size: int) -> None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+def _download(port: int, size: int, front: Front) -> None:
+    connection = connected(port, front, timeout=60)
     buffer = bytearray(_CHUNK)
     connection.request("GET", "/huge")
     answer = connection.getresponse()
@@ -106,14 +116,14 @@ def _download(port: int, size: int) -> None:
         raise BenchError(f"of a download of {size} bytes {got} came, status {answer.status}")
 
 
-def _upload(port: int, size: int) -> None:
+def _upload(port: int, size: int, front: Front) -> None:
     chunk = bytes(_CHUNK)
 
     def body() -> Iterator[bytes]:
         for _ in range(size // _CHUNK):
             yield chunk
 
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = connected(port, front, timeout=60)
     connection.request("POST", "/upload", body(), {"Content-Length": str(size)})
     answer = connection.getresponse()
     text = answer.read()
@@ -131,30 +141,46 @@ class _Passage:
     seconds: float
 
 
-_DIRECTIONS: dict[str, Callable[[int, int], None]] = {"down": _download, "up": _upload}
+_DIRECTIONS = {"down": _download, "up": _upload}
 
 
 def _passage(peer: Peer, direction: str, size: int) -> _Passage:
     pids, spent, began = peer.pids(), peer.cpu(), time.monotonic()
     resting = measure.reset_peak(pids)
-    _DIRECTIONS[direction](peer.port, size)
+    _DIRECTIONS[direction](peer.port, size, peer.front)
     seconds = time.monotonic() - began
     return _Passage(measure.peak(pids) - resting, peer.cpu() - spent, seconds)
 
 
-def large(names: Sequence[str], folder: Path, origin: Origin, cores: Cores, rounds: int) -> Section:
+# What is passed on ends at the origin, which takes no uploads.
+_LARGE = {
+    Front.PLAIN: ("gib", "through the proxy", ("down", "up")),
+    Front.TLS: ("gib_tls", "through the proxy over TLS, plain behind it", ("down", "up")),
+    Front.PASSED: ("gib_pass", "over TLS that the proxy passes on", ("down",)),
+}
+
+
+def large(
+    names: Sequence[str],
+    folder: Path,
+    origin: Origin,
+    cores: Cores,
+    rounds: int,
+    front: Front = Front.PLAIN,
+) -> Section:
     """What a large body adds to the highest RSS, and what it costs in CPU time."""
     size = origin.huge
-    _download(origin.http, size)  # the file is in memory from here on
+    key, where, directions = _LARGE[front]
+    _download(origin.http, size, Front.PLAIN)  # the file is in memory from here on
     found: dict[tuple[str, str], list[_Passage]] = {}
     for _ in range(rounds):
-        for direction in _DIRECTIONS:
+        for direction in directions:
             for name in names:
-                with running(name, folder, origin, cores) as peer:
+                with running(name, folder, origin, cores, front=front) as peer:
                     found.setdefault((name, direction), []).append(_passage(peer, direction, size))
     section = Section(
-        "gib",
-        f"A body of {size >> 20:,} MiB through the proxy, one connection",
+        key,
+        f"A body of {size >> 20:,} MiB {where}, one connection",
         ["proxy, direction", "peak RSS + MiB", "CPU s (user + system)", "/ nginx (low to high)", "MiB/s"],
         "Memory must grow by ≤ 8 MiB, aim ≤ 2; CPU of a download must be ≤ 2.0 times nginx's, aim ≤ 1.0",
     )

@@ -1,6 +1,6 @@
 """What stands behind the proxies: an nginx with fixed answers and an authorizer, and a sink for uploads.
 
-Both run on the cores that are not the proxy's.
+Both run on the cores that are not the proxy's. The nginx speaks TLS too, for what is passed on to it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.front import Front, write_certificate
 from bench.processes import BenchError, Child, free_port, get
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 # The authorizer answers 200, not 204: nginx takes any 2xx for a yes, Envoy this one alone.
 # Both nginx's, the one behind and the one measured, are alike in all that has nothing to do with their task.
-NGINX_MAIN = """\
+_NGINX_MAIN = """\
+{load}
 {user}
 worker_processes 1;
 worker_rlimit_nofile 16384;
@@ -30,6 +32,10 @@ daemon off;
 pid {folder}/nginx.pid;
 error_log stderr warn;
 events {{ worker_connections 8192; }}
+{blocks}
+"""
+
+_NGINX_HTTP = """\
 http {{
   access_log off;
   keepalive_timeout 300s;
@@ -51,6 +57,9 @@ _ORIGIN = """\
   open_file_cache max=16 inactive=1h;
   server {{
     listen 127.0.0.1:{http} backlog=4096;
+    listen 127.0.0.1:{tls} backlog=4096 ssl;
+    ssl_certificate {certificate};
+    ssl_certificate_key {certificate};
     root {folder}/files;
     location = /small {{ return 200 "ok"; }}
     location = /hook/small {{ return 200 "ok"; }}
@@ -64,28 +73,48 @@ _ORIGIN = """\
 """
 
 
-def nginx_command(folder: Path, http: str) -> list[str]:
-    """Writes nginx.conf into `folder` and gives the command that serves it in the foreground."""
+_STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
+
+def nginx_command(folder: Path, *, http: str = "", stream: str = "") -> list[str]:
+    """Writes nginx.conf into `folder` and gives the command that serves it in the foreground.
+
+    Args:
+        folder: Of this nginx alone.
+        http: The inside of its http block; none where it is empty.
+        stream: The inside of its stream block, likewise.
+    """
     user = (
         "user root;" if os.geteuid() == 0 else ""
     )  # else the worker could not read the run's private folder
     config = folder / "nginx.conf"
-    config.write_text(NGINX_MAIN.format(user=user, folder=folder, http=http), encoding="utf-8")
+    blocks = _NGINX_HTTP.format(folder=folder, http=http) if http else ""
+    load = ""
+    if stream:
+        load = f"load_module {_STREAM_MODULE};"
+        blocks += f"stream {{\n{stream}}}\n"
+    text = _NGINX_MAIN.format(load=load, user=user, folder=folder, blocks=blocks)
+    config.write_text(text, encoding="utf-8")
     return ["nginx", "-p", str(folder), "-e", "stderr", "-c", str(config)]
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Ports on 127.0.0.1: of the fixed answers, of the authorizer, of the sink.
+    """Ports on 127.0.0.1: of the fixed answers, of the same over TLS, of the authorizer, of the sink.
 
     Paths: `/small` and `/hook/small` (2 bytes), `/64k`, `/huge` (`huge` bytes), `/seen` (the forwarding
     headers that came), `/hook/seen` (the header that the authorizer or plugin sets).
+
+    Attributes:
+        certificate: PEM file with certificate and key, for all that speak TLS.
     """
 
     http: int
+    tls: int
     auth: int
     sink: int
     huge: int
+    certificate: Path
 
 
 @contextmanager
@@ -97,15 +126,19 @@ def origin(folder: Path, cores: Cores, huge: int) -> Iterator[Origin]:
     with (files / "huge").open("wb") as sparse:
         sparse.truncate(huge)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    ports = Origin(free_port(), free_port(), int(listener.getsockname()[1]), huge)
+    sink_port = int(listener.getsockname()[1])
+    ports = Origin(free_port(), free_port(), free_port(), sink_port, huge, write_certificate(folder))
     children: list[Child] = []
     try:
-        command = nginx_command(folder, _ORIGIN.format(folder=folder, http=ports.http, auth=ports.auth))
+        named = {"http": ports.http, "tls": ports.tls, "auth": ports.auth, "certificate": ports.certificate}
+        command = nginx_command(folder, http=_ORIGIN.format(folder=folder, **named))
         children.append(Child("origin nginx", command, folder / "nginx.log", cores.others))
         sink = [sys.executable, str(Path(__file__).with_name("sink.py")), str(listener.fileno())]
         children.append(Child("sink", sink, folder / "sink.log", cores.others, (listener.fileno(),)))
         listener.close()
         children[0].wait(lambda: get(ports.http, "/small") == (200, b"ok"))
+        if get(ports.tls, "/small", Front.TLS) != (200, b"ok"):
+            raise BenchError("the origin does not answer over TLS")
         if get(ports.auth, "/") != (200, b""):
             raise BenchError("the authorizer does not answer")
         yield ports

@@ -2,7 +2,8 @@
 
 All do the same work: HTTP/1.1 both ways with kept connections, X-Forwarded-For, -Host and -Proto added, no
 access log, one worker on one core. A peer is one function in `PEERS`, which writes a configuration and
-gives a command; one that can ask an authorizer is also in `HOOKED`.
+gives a command; one that can ask an authorizer is also in `HOOKED`. Over TLS all show the same certificate and offer
+HTTP/2; where it is passed on, those in `PASSING` look at the name in the ClientHello and relay bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import envoy, measure
+from bench import caddy, envoy, measure
+from bench.front import NAME, Front
 from bench.origin import nginx_command
 from bench.processes import BenchError, Child, free_port, get, prefer
 
@@ -48,7 +50,7 @@ _NGINX = """\
   proxy_set_header X-Forwarded-Host $http_host;
   proxy_set_header X-Forwarded-Proto $scheme;
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port} backlog=4096{tls};
     location / {{ proxy_pass http://origin; }}
     location /upload {{ proxy_pass http://sink; }}
     location /hook/ {{
@@ -73,6 +75,20 @@ _NGINX = """\
   }}
 """
 
+_NGINX_TLS = """\
+ ssl http2;
+    ssl_certificate {certificate};
+    ssl_certificate_key {certificate}"""
+
+_NGINX_PASSING = """\
+  map $ssl_preread_server_name $target {{ {name} 127.0.0.1:{origin.tls}; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    ssl_preread on;
+    proxy_pass $target;
+  }}
+"""
+
 _HAPROXY = """\
 global
   nbthread 1
@@ -86,10 +102,10 @@ defaults
   timeout server 300s
   timeout http-keep-alive 300s
 frontend web
-  bind 127.0.0.1:{port} backlog 4096
+  bind 127.0.0.1:{port} backlog 4096{tls}
   option forwardfor
   http-request set-header X-Forwarded-Host %[req.hdr(Host)]
-  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Proto {scheme}
   use_backend sink if {{ path_beg /upload }}
   default_backend origin
 backend origin
@@ -99,13 +115,39 @@ backend sink
 """
 
 
-def _nginx(folder: Path, port: int, origin: Origin) -> list[str]:
-    return nginx_command(folder, _NGINX.format(port=port, origin=origin))
+_HAPROXY_PASSING = """\
+global
+  nbthread 1
+  maxconn 8192
+defaults
+  mode tcp
+  option splice-auto
+  timeout connect 5s
+  timeout client 300s
+  timeout server 300s
+frontend web
+  bind 127.0.0.1:{port} backlog 4096
+  tcp-request inspect-delay 5s
+  tcp-request content accept if {{ req.ssl_hello_type 1 }}
+  use_backend origin if {{ req.ssl_sni {name} }}
+backend origin
+  server origin 127.0.0.1:{origin.tls}
+"""
 
 
-def _haproxy(folder: Path, port: int, origin: Origin) -> list[str]:
+def _nginx(folder: Path, port: int, origin: Origin, front: Front) -> list[str]:
+    if front is Front.PASSED:
+        return nginx_command(folder, stream=_NGINX_PASSING.format(port=port, origin=origin, name=NAME))
+    tls = _NGINX_TLS.format(certificate=origin.certificate) if front is Front.TLS else ""
+    return nginx_command(folder, http=_NGINX.format(port=port, origin=origin, tls=tls))
+
+
+def _haproxy(folder: Path, port: int, origin: Origin, front: Front) -> list[str]:
     config = folder / "haproxy.cfg"
-    config.write_text(_HAPROXY.format(port=port, origin=origin), encoding="utf-8")
+    recipe = _HAPROXY_PASSING if front is Front.PASSED else _HAPROXY
+    tls = f" ssl crt {origin.certificate} alpn h2,http/1.1" if front is Front.TLS else ""
+    text = recipe.format(port=port, origin=origin, name=NAME, tls=tls, scheme=front.scheme)
+    config.write_text(text, encoding="utf-8")
     return ["haproxy", "-db", "-f", str(config)]
 
 
@@ -114,28 +156,40 @@ _UPLOAD: dict[str, object] = {"match": {"path": "/upload"}, "action": "sink"}
 _REST: dict[str, object] = {"action": "origin"}
 
 
-def _prox(folder: Path, port: int, origin: Origin) -> list[str]:
-    return _serve(folder, port, origin, [_GUARDED, _UPLOAD, _REST], {"guard": GUARD})
+def _prox(folder: Path, port: int, origin: Origin, front: Front) -> list[str]:
+    routes = [_GUARDED, _UPLOAD, _REST]
+    if front is Front.PASSED:
+        passed = {"type": "pass", "upstream": f"127.0.0.1:{origin.tls}"}
+        routes = [{"match": {"domain": NAME}, "action": passed}]
+    return _serve(folder, port, origin, routes, {"guard": GUARD}, front)
 
 
-def _prox_pluginless(folder: Path, port: int, origin: Origin) -> list[str]:
+def _prox_pluginless(folder: Path, port: int, origin: Origin, front: Front) -> list[str]:
     # As many routes as above: what is compared is plugins, not routing.
     unguarded = {name: value for name, value in _GUARDED.items() if name != "plugins"}
-    return _serve(folder, port, origin, [unguarded, _UPLOAD, _REST], {})
+    return _serve(folder, port, origin, [unguarded, _UPLOAD, _REST], {}, front)
 
 
-def _prox_bystander(folder: Path, port: int, origin: Origin) -> list[str]:
+def _prox_bystander(folder: Path, port: int, origin: Origin, front: Front) -> list[str]:
     watched = {**_REST, "plugins": ["bystander"]}
     plugins = {"guard": GUARD, "bystander": BYSTANDER}
-    return _serve(folder, port, origin, [_GUARDED, _UPLOAD, watched], plugins)
+    return _serve(folder, port, origin, [_GUARDED, _UPLOAD, watched], plugins, front)
 
 
 def _serve(
-    folder: Path, port: int, origin: Origin, routes: list[dict[str, object]], plugins: dict[str, Path]
+    folder: Path,
+    port: int,
+    origin: Origin,
+    routes: list[dict[str, object]],
+    plugins: dict[str, Path],
+    front: Front,
 ) -> list[str]:
+    web: dict[str, object] = {"listen": f"127.0.0.1:{port}", "routes": routes}
+    if front is Front.TLS:
+        web |= {"tls_cert": str(origin.certificate), "tls_key": str(origin.certificate)}
     config = folder / "config.json5"
     document = {
-        "services": {"web": {"listen": f"127.0.0.1:{port}", "routes": routes}},
+        "services": {"web": web},
         "plugins": {name: {"path": str(path)} for name, path in plugins.items()},
         "actions": {
             "origin": {"type": "proxy", "upstream": f"127.0.0.1:{origin.http}"},
@@ -146,10 +200,11 @@ def _serve(
     return [str(PROX), "serve", "-c", str(config), "--no-watch", "--workers", "1"]
 
 
-PEERS: dict[str, Callable[[Path, int, Origin], list[str]]] = {
+PEERS: dict[str, Callable[[Path, int, Origin, Front], list[str]]] = {
     BASELINE: _nginx,
     "haproxy": _haproxy,
     "envoy": envoy.command,
+    "caddy": caddy.command,
     "prox": _prox,
 }
 PLUGINLESS = "prox-pluginless"
@@ -158,6 +213,7 @@ WATCHED = "prox-bystander"
 """prox with a plugin on the route of the small answers that has no hook for requests."""
 RECIPES = {**PEERS, PLUGINLESS: _prox_pluginless, WATCHED: _prox_bystander}
 HOOKED = frozenset({BASELINE, "envoy", "prox"})
+PASSING = frozenset({BASELINE, "haproxy", "prox"})
 
 
 def _is_plugin(command: bytes) -> bool:
@@ -168,10 +224,11 @@ def _is_plugin(command: bytes) -> bool:
 class Peer:
     """One running proxy."""
 
-    def __init__(self, name: str, port: int, child: Child) -> None:
+    def __init__(self, name: str, port: int, child: Child, front: Front) -> None:
         self.name = name
         self.port = port
         self.child = child
+        self.front = front
 
     def pids(self) -> list[int]:
         """Its processes, without plugins."""
@@ -183,8 +240,12 @@ class Peer:
 
     def wait(self) -> None:
         """Returns when it passes requests on; where it can, past its authorizer."""
-        path, wanted = ("/hook/seen", (200, b"u1")) if self.name in HOOKED else ("/small", (200, b"ok"))
-        self.child.wait(lambda: get(self.port, path) == wanted)
+        hooked = self.name in HOOKED and self.front is not Front.PASSED
+        path, wanted = ("/hook/seen", (200, b"u1")) if hooked else ("/small", (200, b"ok"))
+        self.child.wait(lambda: self._get(path) == wanted)
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        return get(self.port, path, self.front)
 
     def check(self) -> None:
         """Sees that it does the work that it is measured at.
@@ -192,15 +253,17 @@ class Peer:
         Raises:
             BenchError: it does not.
         """
-        if get(self.port, "/small") != (200, b"ok"):
+        if self._get("/small") != (200, b"ok"):
             raise BenchError(f"{self.name} does not pass the small answer on")
-        status, body = get(self.port, "/64k")
+        status, body = self._get("/64k")
         if status != 200 or len(body) != 65536:
             raise BenchError(f"{self.name} answers /64k with {status}, {len(body)} bytes")
-        _, seen = get(self.port, "/seen")
+        if self.front is Front.PASSED:
+            return
+        _, seen = self._get("/seen")
         # For a client on the loopback Envoy names the machine's own address.
         client, _, rest = seen.partition(b" ")
-        if rest != b"127.0.0.1:%d http" % self.port or not _ADDRESS.fullmatch(client):
+        if rest.decode() != f"127.0.0.1:{self.port} {self.front.scheme}" or not _ADDRESS.fullmatch(client):
             raise BenchError(f"{self.name} adds other forwarding headers: {seen!r}")
 
     def move_plugins(self, cores: Cores) -> None:
@@ -213,7 +276,12 @@ class Peer:
 
 @contextmanager
 def launched(
-    name: str, folder: Path, origin: Origin, cores: frozenset[int], under: Sequence[str] = ()
+    name: str,
+    folder: Path,
+    origin: Origin,
+    cores: frozenset[int],
+    under: Sequence[str] = (),
+    front: Front = Front.PLAIN,
 ) -> Iterator[Peer]:
     """Starts a proxy, without waiting for it; its files are in a new folder below `folder`.
 
@@ -223,24 +291,30 @@ def launched(
         origin: What it stands before.
         cores: Where it may run, and its plugins until they are moved.
         under: A command that runs another one, such as a profiler.
+        front: What it listens for.
     """
     number = sum(1 for _ in folder.iterdir())
     own = folder / f"{name}-{number}"
     own.mkdir()
     port = free_port()
-    child = Child(name, [*under, *RECIPES[name](own, port, origin)], own / "log", cores)
+    child = Child(name, [*under, *RECIPES[name](own, port, origin, front)], own / "log", cores)
     try:
-        yield Peer(name, port, child)
+        yield Peer(name, port, child, front)
     finally:
         child.stop()
 
 
 @contextmanager
 def running(
-    name: str, folder: Path, origin: Origin, cores: Cores, under: Sequence[str] = ()
+    name: str,
+    folder: Path,
+    origin: Origin,
+    cores: Cores,
+    under: Sequence[str] = (),
+    front: Front = Front.PLAIN,
 ) -> Iterator[Peer]:
     """Starts a proxy on its core; it is ready and checked, and its plugins are on the other cores."""
-    with launched(name, folder, origin, cores.proxy, under) as peer:
+    with launched(name, folder, origin, cores.proxy, under, front) as peer:
         peer.wait()
         peer.check()
         peer.move_plugins(cores)

@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import time
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bench.front import Front, connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,9 +100,12 @@ class Child:
         return "\n  ".join(["", *lines[-12:]]) if lines else "it said nothing"
 
 
-def get(port: int, path: str) -> tuple[int, bytes]:
+def get(port: int, path: str, front: Front = Front.PLAIN) -> tuple[int, bytes]:
     """Status and body of one GET on a connection of its own; status 0 where there was no answer."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection = connected(port, front, timeout=5)
+    except OSError:
+        return 0, b""
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

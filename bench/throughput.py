@@ -1,10 +1,9 @@
 """CPU time of a proxy for each request, and requests per second, beside nginx.
 
-The rounds of the proxies are interleaved, each time in another order, and each is compared with nginx's (and,
-past an authorizer, Envoy's) of the same turn; the medians of these pairs stand against the noise of a machine that
-does other things too. Where a proxy's core was not
-busy, the load's own cores were the limit and the requests per second say little about the proxy; CPU time
-per request still does.
+The rounds of the proxies are interleaved, each time in another order, and each is compared with nginx's (past an
+authorizer Envoy's too, over HTTP/2 Caddy's) of the same turn; the medians of these pairs stand against the noise of a
+machine that does other things too. Where a proxy's core was not busy, the load's own cores were the limit and the
+requests per second say little about the proxy; CPU time per request still does.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from bench.front import Front
+from bench.load import H2Load, Wrk
 from bench.machine import Meanwhile
 from bench.measure import Cpu, Spread
 from bench.peers import BASELINE, HOOKED
@@ -19,8 +20,9 @@ from bench.report import Section, as_json, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from bench.load import Wrk
+    from bench.load import Load
     from bench.peers import Peer
 
 
@@ -37,6 +39,16 @@ class Work:
     bar: str
     hooked: bool = False
     against: tuple[str, ...] = (BASELINE,)
+    front: Front = Front.PLAIN
+    h2: bool = False
+
+    def load(self, folder: Path) -> Load:
+        """What drives it; a file of it goes into `folder`."""
+        return H2Load() if self.h2 else Wrk(folder, self.front)
+
+    def takes(self, peer: str) -> bool:
+        """Whether a peer is measured at it. Caddy is at HTTP/2 alone."""
+        return (not self.hooked or peer in HOOKED) and (self.h2 or peer != "caddy")
 
 
 WORKS = {
@@ -60,6 +72,29 @@ WORKS = {
         "CPU must be ≤ 2.0 times nginx's and ≤ 0.7 times Envoy's, aim ≤ 1.2 and ≤ 0.4",
         hooked=True,
         against=(BASELINE, "envoy"),
+    ),
+    "tls": Work(
+        "tls",
+        "/small",
+        "GET over TLS, 2-byte body, 64 keep-alive connections, 10 request headers",
+        "CPU must be ≤ 1.6 times nginx's, aim ≤ 1.2",
+        front=Front.TLS,
+    ),
+    "tls64k": Work(
+        "tls64k",
+        "/64k",
+        "GET over TLS, 64 KiB body, 64 keep-alive connections, 10 request headers",
+        "CPU must be ≤ 1.0 times nginx's, aim ≤ 0.8",
+        front=Front.TLS,
+    ),
+    "h2": Work(
+        "h2",
+        "/small",
+        "GET by HTTP/2 over TLS, 2-byte body, 16 connections of 8 streams, 10 request headers; HTTP/1.1 upstream",
+        "CPU must be ≤ 0.7 times Caddy's, aim ≤ 0.4",
+        against=(BASELINE, "caddy"),
+        front=Front.TLS,
+        h2=True,
     ),
 }
 
@@ -88,23 +123,23 @@ class Sample:
         return self.spent.total / self.seconds
 
 
-def sample(peer: Peer, wrk: Wrk, path: str, seconds: int) -> Sample:
+def sample(peer: Peer, load: Load, path: str, seconds: int) -> Sample:
     """Drives one proxy for one round."""
     before = peer.cpu()
-    driven = wrk(peer.port, path, seconds)
+    driven = load(peer.port, path, seconds)
     return Sample(driven.requests, driven.seconds, peer.cpu() - before)
 
 
-def measured(work: Work, peers: Sequence[Peer], wrk: Wrk, rounds: int, seconds: int) -> Section:
+def measured(work: Work, peers: Sequence[Peer], load: Load, rounds: int, seconds: int) -> Section:
     """Measures one kind of request with all proxies that can do it."""
-    taking = [peer for peer in peers if not work.hooked or peer.name in HOOKED]
+    taking = [peer for peer in peers if work.takes(peer.name)]
     for peer in taking:
-        wrk(peer.port, work.path, 1)  # warms caches, pools and the interpreter
+        load(peer.port, work.path, 1)  # warms caches, pools and the interpreter
     samples: dict[str, list[Sample]] = {peer.name: [] for peer in taking}
     meanwhile = Meanwhile()
     for turn in range(rounds):
         for peer in rotated(taking, turn):
-            samples[peer.name].append(sample(peer, wrk, work.path, seconds))
+            samples[peer.name].append(sample(peer, load, work.path, seconds))
     section = _section(work, samples)
     section.notes.append(meanwhile.text())
     return section
