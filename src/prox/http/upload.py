@@ -99,18 +99,18 @@ class Upload:
 
     def due(self, exchange: Exchange, limits: Limits) -> float:
         """When it is too slow, see `body_due`."""
-        return body_due(exchange, limits, self.body, self._paused_for, paused=self.paused_at is not None)
+        return body_due(
+            exchange, limits, self.body.received, self._paused_for, paused=self.paused_at is not None
+        )
 
 
-def body_due(
-    exchange: Exchange, limits: Limits, body: RequestBody, paused_for: float, *, paused: bool
-) -> float:
+def body_due(exchange: Exchange, limits: Limits, received: int, paused_for: float, *, paused: bool) -> float:
     """When a body is too slow: `read_timeout` for the whole request, `min_body_rate` while prox itself reads.
 
     Args:
         exchange: its request.
         limits: of the service.
-        body: what has come of it.
+        received: bytes that have come of it.
         paused_for: seconds in which prox did not read.
         paused: it does not now.
     """
@@ -118,6 +118,6 @@ def body_due(
     if limits.read_timeout is not None:
         due = exchange.started + limits.read_timeout
     if limits.min_body_rate and not paused and not exchange.streams:
-        allowed = max(BODY_GRACE, body.received / limits.min_body_rate)
+        allowed = max(BODY_GRACE, received / limits.min_body_rate)
         due = min(due, exchange.started + paused_for + allowed)
     return due

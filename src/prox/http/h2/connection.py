@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 from prox.http.clientside import ClientConnection
 from prox.http.codec.errors import BadMessageError
 from prox.http.codec.fields import Headers
-from prox.http.codec.h2.errors import NO_ERROR, Http2Error, StreamError
+from prox.http.codec.h2.errors import ENHANCE_YOUR_CALM, NO_ERROR, Http2Error, StreamError
 from prox.http.codec.h2.fields import UNKNOWN
 from prox.http.codec.h2.session import Session
 from prox.http.codec.h2.settings import LocalSettings
@@ -47,6 +47,9 @@ _SLICE: Final = 16 * 1024
 _AT_ONCE: Final = 32 * 1024
 """Bytes that are not kept for the end of the turn: that would cost more than a write saves."""
 
+_MALFORMED: Final = frozenset({"compression", "flow_control", "preface", "protocol"})
+"""Faults of a connection that the log has one name for; what else there is are floods."""
+
 LINGER = 2.0
 """Seconds in which a client may read the last word on a connection."""
 
@@ -65,6 +68,7 @@ class Http2Connection(ClientConnection):
         "_draining",
         "_entry",
         "_greeted",
+        "_head_due",
         "_in_turn",
         "_lingering",
         "_pinged_at",
@@ -95,6 +99,7 @@ class Http2Connection(ClientConnection):
         self._deadline = NEVER
         self._read_at = 0.0
         self._pinged_at = NEVER
+        self._head_due = NEVER
         self._greeted = False
         self._draining = False
         self._lingering = False
@@ -133,6 +138,10 @@ class Http2Connection(ClientConnection):
         self.session.receive(data, now)
         self._in_turn = False
         self._flush()
+        if self.session.in_head():
+            self._expect_head(now)
+        else:
+            self._head_due = NEVER
         if self._draining and not self._streams:
             self._close_if_drained()
 
@@ -205,17 +214,19 @@ class Http2Connection(ClientConnection):
             return
         exchange = Http2Exchange(self, stream, asked, monotonic())
         self._streams[stream] = exchange
-        if not end:
-            self._open_body(exchange, asked)
+        if not end or exchange.asks_for_tunnel:
+            self._open_body(exchange, asked, end=end)
         watch = self._watch
         if limits.write_timeout is not None and watch is not None:
             watch.expect(exchange.started + limits.write_timeout)
         exchange.flow.run(entry.handler.handle(exchange))
 
-    def _open_body(self, exchange: Http2Exchange, asked: heads.Asked) -> None:
+    def _open_body(self, exchange: Http2Exchange, asked: heads.Asked, *, end: bool) -> None:
         length = asked.length
         if exchange.asks_for_tunnel:  # what comes now is for the other end
             exchange.upload = Inflow(self, exchange.stream, TUNNEL)
+            if end:
+                exchange.upload.finish(b"", b"")
             return
         if length != UNKNOWN:
             self.session.expect_length(exchange.stream, length)
@@ -307,7 +318,7 @@ class Http2Connection(ClientConnection):
 
     def session_failed(self, error: Http2Error) -> None:
         """The client broke a rule of the connection."""
-        reason = "malformed" if error.reason in {"protocol", "compression"} else error.reason
+        reason = "malformed" if error.reason in _MALFORMED else error.reason
         self._report(BadMessageError(str(error), 0, reason), [])
         self._gone(reason)
         self._linger()
@@ -442,13 +453,24 @@ class Http2Connection(ClientConnection):
         if watch is not None and deadline < watch.next:
             watch.expect(deadline)
 
+    def _expect_head(self, now: float) -> None:
+        seconds = self._entry.limits.read_header_timeout
+        if self._head_due == NEVER and seconds is not None and self._watch is not None:
+            self._head_due = now + seconds
+            self._watch.expect(self._head_due)
+
     def _check(self, now: float) -> float:
         if self._lingering or self.transport.is_closing():
             if now < self._deadline:
                 return self._deadline
             send_reset(self.transport)
             return NEVER
-        due = NEVER
+        if now >= self._head_due:
+            self._report(BadMessageError("the head came too slowly", 0, "deadline_head"), [])
+            self._gone("deadline_head")
+            self._say_goodbye(ENHANCE_YOUR_CALM)
+            return self._deadline
+        due = self._head_due
         limits = self._entry.limits
         for exchange in list(self._streams.values()):
             due = min(due, exchange.check(now, limits))
@@ -457,7 +479,7 @@ class Http2Connection(ClientConnection):
         elif not self._streams:
             if now >= self._deadline:
                 self._entry.counters.ended("idle_timeout" if self._greeted else "deadline_head")
-                self._say_goodbye()
+                self._say_goodbye(NO_ERROR)
                 return self._deadline
             due = min(due, self._deadline)
         return min(due, self._check_life(now, limits))
@@ -495,8 +517,8 @@ class Http2Connection(ClientConnection):
         send_reset(self.transport)
         return NEVER
 
-    def _say_goodbye(self) -> None:
-        self.session.go_away(NO_ERROR)
+    def _say_goodbye(self, code: int) -> None:
+        self.session.go_away(code)
         self._linger()
 
 

@@ -16,7 +16,7 @@ from prox.http.body import RequestBody
 from prox.http.codec import fields
 from prox.http.codec.errors import BadMessageError
 from prox.http.codec.fields import Headers
-from prox.http.codec.h2.errors import CANCEL, INTERNAL_ERROR, NO_ERROR
+from prox.http.codec.h2.errors import CANCEL, CONNECT_ERROR, INTERNAL_ERROR, NO_ERROR
 from prox.http.codec.response import ResponseHead
 from prox.http.codec.trailers import announced
 from prox.http.exchange import Exchange
@@ -174,7 +174,13 @@ class Http2Exchange(Exchange):
             return
         self.reason = self.reason or getattr(error, "kind", "internal_error")
         self.flush()
-        self.reset(INTERNAL_ERROR)
+        # RFC 9113 section 8.5: what ended was the connection at the other end.
+        self.reset(CONNECT_ERROR if self.tunneled and self.method == "CONNECT" else INTERNAL_ERROR)
+
+    def unsent(self) -> int:
+        """See Exchange."""
+        backlog = self._backlog
+        return self.connection.transport.get_write_buffer_size() + (0 if backlog is None else backlog.size)
 
     def drop(self) -> None:
         """See Exchange: the stream alone, since others may run beside it."""

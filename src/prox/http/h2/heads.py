@@ -16,7 +16,7 @@ from prox.http.codec.errors import BadMessageError
 from prox.http.codec.fields import Headers
 from prox.http.codec.h2.errors import StreamError
 from prox.http.codec.h2.fields import UNKNOWN, request_fields, trailer_fields
-from prox.http.codec.request import CHUNKED, METHODS, Rare, RequestHead, made_head
+from prox.http.codec.request import CHUNKED, METHODS, Rare, RequestHead, made_head, upgrades
 from prox.http.codec.target import Target, decode_path, parse_target, split_host
 from prox.http.limits import Limits
 from prox.remembered import remembered
@@ -140,6 +140,10 @@ def _open_tunnel(head: RequestHead, protocol: bytes, length: int) -> None:
     head.length = 0
     head.has_length = False
     if protocol:
+        if upgrades(protocol) != [
+            protocol
+        ]:  # not another version of HTTP, which would pass routes and guards by
+            raise BadMessageError("protocol not implemented", 501, "unknown_protocol")
         head.method = "GET"
         rare.upgrade = protocol
         rare.extended = True

@@ -117,7 +117,8 @@ class Inflow:
 
     def due(self, exchange: Exchange, limits: Limits) -> float:
         """When it is too slow, see `body_due`."""
-        return body_due(exchange, limits, self.body, self._paused_for, paused=self.paused_at is not None)
+        received = self.body.received + self._connection.session.begun(self._stream)
+        return body_due(exchange, limits, received, self._paused_for, paused=self.paused_at is not None)
 
     def _give_back(self, flow: int) -> None:
         connection = self._connection

@@ -94,6 +94,13 @@ class FrameReader:
         self._buffer = data
         self._place = 0
 
+    def unfinished(self) -> tuple[int, int, int]:
+        """Kind, stream and bytes so far of the frame that has begun to come; kind is -1 while that is not known."""
+        if self._waiting < HEAD_SIZE:
+            return -1, 0, self._waiting
+        begun = b"".join(self._pieces)
+        return begun[3], int.from_bytes(begun[5:9], "big") & 0x7FFFFFFF, self._waiting
+
     def next(self) -> bool:
         """Go to the next whole frame; False where there is none.
 

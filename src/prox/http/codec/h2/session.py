@@ -72,6 +72,18 @@ class Session(Speaker):
         self._block_count = 0
         self._block_end = False
 
+    def in_head(self) -> bool:
+        """Whether the head of a message has begun to come and is not there yet; any frame but DATA may be its first."""
+        if self._block_stream:
+            return True
+        kind, _, size = self._reader.unfinished()
+        return size > 0 and kind != frames.DATA
+
+    def begun(self, stream: int) -> int:
+        """Bytes that have come of a stream's DATA frame whose rest has not: `data` has not told of them."""
+        kind, place, size = self._reader.unfinished()
+        return max(0, size - frames.HEAD_SIZE) if kind == frames.DATA and place == stream else 0
+
     def receive(self, data: bytes, now: float) -> None:
         """Take what was read, in any pieces. `now`: seconds of a clock that never goes back, for rates of abuse."""
         if self.failed:
