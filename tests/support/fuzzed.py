@@ -1,6 +1,7 @@
 """What the fuzzer feeds: functions from any bytes to nothing, or to an exception where prox and the RFCs part.
 
-Each compares prox with `strict_parser`, which shares no line with it. Bytes that made one fail are in tests/fuzz/crashers.
+Those of HTTP/1.1 compare prox with `strict_parser`, which shares no line with it; those of HTTP/2 are in `fuzzed_h2`. Bytes
+that made one fail are in tests/fuzz/crashers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from prox.http.codec.fields import Headers
 from prox.http.codec.request import CHUNKED, METHODS, RequestParser
 from prox.http.codec.response import ResponseParser
 from prox.http.codec.target import decode_path, encode_path, parse_target, split_host
+from support import fuzzed_h2
 from support.invariants import converse
 from support.mutations import ANSWERS, REQUESTS
 from support.strict_parser import FaultError, Message, Reader
@@ -190,6 +192,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "response_head": response_head,
     "chunks": chunks,
     "target": target,
+    "field_blocks": fuzzed_h2.field_blocks,
+    "h2_session": fuzzed_h2.session,
 }
 
 
@@ -217,6 +221,10 @@ def seeds(name: str) -> list[bytes]:
                 b"3\r" + CUT + b"\nabc\r\n0\r\n\r\nGET",
                 b'1;a="b\\""\r\n.\r\n0\r\n\r\n',
             ]
+        case "field_blocks":
+            return fuzzed_h2.block_seeds()
+        case "h2_session":
+            return fuzzed_h2.session_seeds()
         case _:
             return [
                 b"/a/%2e%2E/b?c=d",

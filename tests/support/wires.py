@@ -131,6 +131,9 @@ class Transport:
     def writelines(self, pieces: tuple[bytes, ...]) -> None:
         self.write(b"".join(pieces))
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.finished = True
 
@@ -164,7 +167,9 @@ class Transport:
         return 0
 
     def get_extra_info(self, name: str, default: object = None) -> Any:
-        return self._sock if name == "socket" else ("127.0.0.1", 5000)
+        if name == "socket":
+            return self._sock
+        return ("127.0.0.1", 5000) if name in {"peername", "sockname"} else default
 
     # What the peer does.
 
@@ -313,7 +318,7 @@ class Wires:
         protocol.connection_made(client)
         return client
 
-    async def _connect(self) -> UpstreamConnection:
+    async def _connect(self, preface: bytes = b"") -> UpstreamConnection:
         connection = UpstreamConnection(self._origins[0])
         upstream = Upstream(Transport(self.loop, connection, self._sockets[1], self._schedule))
         self.upstreams.append(upstream)
