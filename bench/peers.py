@@ -118,7 +118,7 @@ backend sink
 _HAPROXY_PASSING = """\
 global
   nbthread 1
-  maxconn 8192
+  maxconn 2048
 defaults
   mode tcp
   option splice-auto
