@@ -290,7 +290,7 @@ async def test_silence_ends_it() -> None:
         assert await ends.receive(ends.upstream, 1) == b""
         assert ends.loop.time() - began > 0.55
         await ends.ended()
-        assert ends.relay.reason == "idle_timeout"
+        assert ends.relay.reason == "relay_idle_timeout"
 
 
 async def test_stop_resets_both() -> None:

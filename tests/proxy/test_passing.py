@@ -487,7 +487,7 @@ async def test_silence_ends_a_relay() -> None:
             assert await client.receive(1) == b""
             assert await accepted.receive(1) == b""
             await until(lambda: not web.entry.connections)
-            assert web.entry.counters.ends == {"idle_timeout": 1}
+            assert web.entry.counters.ends == {"relay_idle_timeout": 1}
             client.close()
 
 

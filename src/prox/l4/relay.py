@@ -97,7 +97,7 @@ class Relay:
 
     Attributes:
         finished: it has ended, and both sockets are closed.
-        reason: why, where it was not by the last word of both: client_aborted, upstream_reset, idle_timeout, or what `stop`
+        reason: why, where it was not by the last word of both: client_aborted, upstream_reset, relay_idle_timeout, or what `stop`
             was given.
     """
 
@@ -326,7 +326,7 @@ class Relay:
         if self._idle_timeout is not None:
             due.append(self._active + self._idle_timeout)
             if now >= due[0]:
-                self._finish("idle_timeout", reset=False)
+                self._finish("relay_idle_timeout", reset=False)
                 return
         for way in (self._up, self._down):
             if way.ended:
