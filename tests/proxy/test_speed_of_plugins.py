@@ -203,6 +203,7 @@ async def ended(prox: Running, readers: list[Reader]) -> None:
     assert len(prox.application._builder._groups) == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("hooks", [("on_request",), ("on_request", "on_response")])
 async def test_a_verdict(tmp_path: Path, hooks: tuple[str, ...]) -> None:
     async with guarded(tmp_path, hooks, speed={"download_mbps": 6}) as (prox, _):
@@ -218,6 +219,7 @@ async def test_a_verdict(tmp_path: Path, hooks: tuple[str, ...]) -> None:
         await ended(prox, [fast, slow, plain])
 
 
+@pytest.mark.alone
 async def test_a_group_of_100_shares_fairly_and_changes_live(tmp_path: Path) -> None:
     async with guarded(tmp_path) as (prox, _):
         readers = [await reading(prox, asking({"dl": 10, "gk": "all"})) for _ in range(100)]
@@ -236,6 +238,7 @@ async def test_a_group_of_100_shares_fairly_and_changes_live(tmp_path: Path) -> 
         await ended(prox, readers)
 
 
+@pytest.mark.alone
 async def test_a_push_holds_for_new_connections_and_over_a_reload(tmp_path: Path) -> None:
     async with guarded(tmp_path) as (prox, config):
         free = await reading(prox, asking())
@@ -254,6 +257,7 @@ async def test_a_push_holds_for_new_connections_and_over_a_reload(tmp_path: Path
         await ended(prox, [free, pusher, first, second])
 
 
+@pytest.mark.alone
 async def test_a_route_without_hooks_is_limited_by_a_push(tmp_path: Path) -> None:
     body = """
         from plugin_child import *
