@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prox.config import ConfigError, Loaded, load, parse
 
-from .certificates import file_problems
+from .certificates import file_findings
 
 
 def load_served(config: Mapping[str, object] | str | Path, base: Path | None = None) -> Loaded:
@@ -16,8 +16,12 @@ def load_served(config: Mapping[str, object] | str | Path, base: Path | None = N
     Raises:
         ConfigError: with every problem.
     """
-    loaded = parse(config, base or Path.cwd()) if isinstance(config, Mapping) else load(config)
-    found = (*loaded.unbuilt(), *file_problems(loaded), *loaded.warnings)
+    loaded = (
+        parse(config, base or Path.cwd(), file_findings)
+        if isinstance(config, Mapping)
+        else load(config, file_findings)
+    )
+    found = (*loaded.unbuilt(), *loaded.warnings)
     if any(problem.severity == "error" for problem in found):
         raise ConfigError(found, loaded.sources)
     return loaded

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from prox.config import model
 from prox.tls.pairs import Fault, Pair, read_pair
 from prox.tls.policy import Policy
-from prox.tls.selfsigned import self_signed
+from prox.tls.selfsigned import LOCAL, self_signed
 from prox.tls.store import Chosen, Store, by_name
 
 from .errors import StartError
@@ -42,11 +42,12 @@ class Secured:
         self.store.configure(self.chosen)
 
 
-class Finding(NamedTuple):
-    """What is wrong with a file; `key` leads to it from the service."""
+class Placed(NamedTuple):
+    """What is wrong; `key` leads to it from the service, `files` are those that it is about."""
 
     key: tuple[str | int, ...]
     fault: Fault
+    files: tuple[Path, ...] = ()
 
 
 def secure(name: str, service: model.Service, before: Store | None) -> Secured:
@@ -85,24 +86,30 @@ def secure(name: str, service: model.Service, before: Store | None) -> Secured:
         raise StartError(f"service {name}: TLS can't be set up: {_reason(error)}") from error
 
 
-def faults(service: model.Service) -> Iterator[Finding]:
-    """All that is wrong or doubtful about the files and settings of a service's TLS. Touches the disk."""
+def faults(service: model.Service) -> Iterator[Placed]:
+    """All that is wrong or doubtful about the files and settings of a service's TLS. Touches the disk.
+
+    The service may be one that is not valid in other ways.
+    """
     tuning = service.config
-    policy = Policy()
     if tuning.tls_client_ca is not None:
-        wrong = _client_ca_fault(Path(tuning.tls_client_ca))
+        authorities = Path(tuning.tls_client_ca)
+        wrong = _client_ca_fault(authorities)
         if wrong is not None:
-            yield Finding(("config", "tls_client_ca"), wrong)
-    try:
-        policy = Policy(tuning.tls_min_version, tuning.tls_ciphers)
-        policy.context()
-    except ssl.SSLError:
-        for index, cipher in enumerate(tuning.tls_ciphers):
-            wrong = _cipher_fault(cipher)
-            if wrong is not None:
-                yield Finding(("config", "tls_ciphers", index), wrong)
-        policy = Policy(tuning.tls_min_version)
+            yield Placed(("config", "tls_client_ca"), wrong, (authorities,))
+    policy = Policy(tuning.tls_min_version)
+    for index, cipher in enumerate(tuning.tls_ciphers):
+        wrong = _cipher_fault(cipher)
+        if wrong is not None:
+            yield Placed(("config", "tls_ciphers", index), wrong)
     if service.tls_cert is None:
+        if service.acme is None:
+            names = ", ".join((*LOCAL, *local_names(service)))
+            text = f"there is no certificate: prox makes one for {names} that no client trusts by itself"
+            yield Placed(
+                ("tls",),
+                Fault("note", "certificate", text, 'give "tls_cert" and "tls_key" for others to use it'),
+            )
         return
     pairs = []
     for certificate, key in pair_files(service):
@@ -112,9 +119,9 @@ def faults(service: model.Service) -> Iterator[Finding]:
             found += _refused(pair, policy)
         for fault in found:
             of_key = fault.file == "key" and service.tls_key is not None
-            yield Finding(("tls_key",) if of_key else ("tls_cert",), fault)
+            yield Placed(("tls_key",) if of_key else ("tls_cert",), fault, (certificate, key))
     for fault in _twice(pairs):
-        yield Finding(("tls_cert",), fault)
+        yield Placed(("tls_cert",), fault)
 
 
 def pair_files(service: model.Service) -> list[tuple[Path, Path]]:
@@ -167,31 +174,32 @@ def _client_ca_fault(path: Path) -> Fault | None:
         )
     try:
         Policy(client_auth="require", client_ca=authorities).context()
-    except (ssl.SSLError, ValueError) as error:
-        return Fault(
-            "error", "certificate", f'"{path}" holds no certificate in PEM that can be used: {_reason(error)}'
-        )
+    except (ssl.SSLError, ValueError):
+        return Fault("error", "certificate", f'"{path}" holds no certificates in PEM that can be used')
     return None
 
 
 def _cipher_fault(cipher: str) -> Fault | None:
-    try:
-        Policy(ciphers=(cipher,)).context()
-    except ssl.SSLError:
-        if cipher.startswith("TLS_"):
-            return Fault(
-                "error",
-                "certificate",
-                f'"{cipher}" is a suite of TLS 1.3, which are all on',
-                "name suites of TLS 1.2 alone",
-            )
+    """Why a name does not stand for a suite of TLS 1.2; aliases of OpenSSL's stand for many, weak ones among them."""
+    if cipher.startswith("TLS_"):
         return Fault(
             "error",
             "certificate",
-            f'OpenSSL knows no cipher suite "{cipher}"',
-            "openssl ciphers -v lists them",
+            f'"{cipher}" is a suite of TLS 1.3, which are all on',
+            "name suites of TLS 1.2 alone",
         )
-    return None
+    try:
+        known = {suite["name"] for suite in Policy(ciphers=(cipher,)).context().get_ciphers()}
+    except ssl.SSLError:
+        known = set()
+    if cipher in known:
+        return None
+    return Fault(
+        "error",
+        "certificate",
+        f'OpenSSL knows no cipher suite "{cipher}"',
+        "openssl ciphers -s -tls1_2 lists their names",
+    )
 
 
 def _refused(pair: Pair, policy: Policy) -> list[Fault]:

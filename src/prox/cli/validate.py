@@ -12,18 +12,18 @@ def validate(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     Exits with 0 when `prox serve` would take it, with 1 when not.
     """
-    from prox.app.certificates import file_problems
+    from prox.app.certificates import file_findings
     from prox.config import ConfigError, load
 
     from .report import count, print_problems, shown_path
 
     try:
-        loaded = load(config)
+        loaded = load(config, file_findings)
     except ConfigError as error:
         print_problems(error.problems)
         typer.echo(f"{shown_path(Path(config).absolute())}: {count(error.problems)}")
         raise typer.Exit(1) from None
-    problems = (*loaded.unbuilt(), *file_problems(loaded), *loaded.warnings)
+    problems = (*loaded.unbuilt(), *loaded.warnings)
     print_problems(problems)
     found = count(problems)
     refused = any(problem.severity == "error" for problem in problems)

@@ -20,6 +20,9 @@ _INTERVAL = 0.5
 _SETTLE = 0.1
 """A change is told when nothing has changed for so long: an editor writes a file in several steps."""
 
+_MEMBERS: Final = frozenset({".json5", ".crt", ".pem", ".key"})
+"""The ends of names that make a file a member of a folder that is read."""
+
 UNKNOWN: Final[State] = ("unknown",)
 """The state of a file that may have changed after it was read: it differs from every other."""
 
@@ -28,7 +31,7 @@ _CLOCK = 20_000_000
 
 
 def look(paths: Iterable[Path], since: int | None = None) -> dict[Path, State]:
-    """The present state of files, and of folders of service files. Touches the disk.
+    """The present state of files, and of folders of service files or certificates. Touches the disk.
 
     Args:
         paths: what to look at.
@@ -59,7 +62,7 @@ def _state(path: Path, since: int | None) -> State:
         if since is not None and found.st_ctime_ns > since - _CLOCK:
             return UNKNOWN
         if S_ISDIR(found.st_mode):
-            return tuple(sorted(entry.name for entry in path.iterdir() if entry.suffix == ".json5"))
+            return tuple(sorted(entry.name for entry in path.iterdir() if entry.suffix in _MEMBERS))
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

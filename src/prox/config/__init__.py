@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from .loading import Loaded, load, parse
     from .problem import ConfigError, Problem
     from .schema import json_schema
-    from .unsupported import unbuilt
+    from .unsupported import Finding, unbuilt
 
-__all__ = ["ConfigError", "Loaded", "Problem", "json_schema", "load", "parse", "unbuilt"]
+__all__ = ["ConfigError", "Finding", "Loaded", "Problem", "json_schema", "load", "parse", "unbuilt"]
 
 _HOMES = {
     "ConfigError": "problem",
+    "Finding": "unsupported",
     "Loaded": "loading",
     "Problem": "problem",
     "json_schema": "schema",

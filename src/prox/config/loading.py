@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from .assemble import Assembly, assemble, assemble_data
 from .build import Builder
@@ -43,12 +43,16 @@ class Loaded:
         return self._assembly.problem("error", message, path, hint)
 
 
-def load(path: str | Path) -> Loaded:
-    """Load a file, or a folder whose files are services. Raises ConfigError with all problems."""
-    return _without_gc(lambda: _finish(assemble(Path(path).absolute())))
+Check: TypeAlias = Callable[["Config"], Iterable[Finding]]
+"""Looks for more that is wrong than a configuration itself tells. What is not valid is left out of what it is shown."""
 
 
-def parse(document: Mapping[str, object], base: Path) -> Loaded:
+def load(path: str | Path, check: Check | None = None) -> Loaded:
+    """Load a file, or a folder whose files are services. Raises ConfigError with all problems, those of `check` too."""
+    return _without_gc(lambda: _finish(assemble(Path(path).absolute()), check))
+
+
+def parse(document: Mapping[str, object], base: Path, check: Check | None = None) -> Loaded:
     """The same from a Python mapping; relative paths count from `base`."""
     try:
         plain = _plain(document)
@@ -56,7 +60,7 @@ def parse(document: Mapping[str, object], base: Path) -> Loaded:
         raise ConfigError(
             [Problem("error", "the configuration holds itself, or is nested too deeply")]
         ) from None
-    return _without_gc(lambda: _finish(assemble_data(plain, Path(base).absolute())))
+    return _without_gc(lambda: _finish(assemble_data(plain, Path(base).absolute()), check))
 
 
 def _without_gc(work: Callable[[], Loaded]) -> Loaded:
@@ -70,16 +74,20 @@ def _without_gc(work: Callable[[], Loaded]) -> Loaded:
         gc.enable()
 
 
-def _finish(assembly: Assembly) -> Loaded:
+def _finish(assembly: Assembly, check: Check | None) -> Loaded:
     builder = Builder(assembly)
     builder.build()
     problems = [*assembly.problems, *builder.problems]
     problems += [assembly.problem("error", *broken) for broken in broken_rules(builder)]
     problems += [assembly.problem("warning", *doubt) for doubt in doubts(builder)]
-    if any(problem.severity == "error" for problem in problems):
-        problems += _placed(findings(builder.draft()), assembly)
-        raise ConfigError(problems, assembly.sources)
-    return Loaded(builder.config(), tuple(assembly.sources), in_order(problems), assembly)
+    broken = any(problem.severity == "error" for problem in problems)
+    config = builder.draft() if broken else builder.config()
+    found = [] if check is None else list(check(config))
+    problems += _placed(found, assembly)
+    if broken or any(finding.severity == "error" for finding in found):
+        problems += _placed(findings(config), assembly)
+        raise ConfigError(problems, (*assembly.sources, *(file for each in found for file in each.files)))
+    return Loaded(config, tuple(assembly.sources), in_order(problems), assembly)
 
 
 def _placed(found: Iterable[Finding], assembly: Assembly) -> Iterable[Problem]:

@@ -21,16 +21,22 @@ from .problem import Problem, Severity, in_order, show_path
 from .walk import models
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .document import Path_
 
 
 class Finding(NamedTuple):
-    """`path` leads from the root of the whole configuration, through the names of services and actions."""
+    """`path` leads from the root of the whole configuration, through the names of services and actions.
+
+    `files` are those that it is about, beside the configuration's own: it may be gone when they have changed.
+    """
 
     severity: Severity
     message: str
     path: Path_
     hint: str = ""
+    files: tuple[Path, ...] = ()
 
 
 class _Row(NamedTuple):
@@ -63,8 +69,7 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "read_buffer_size": _Row("note", "sizes of buffers", _set),
         "write_buffer_size": _Row("note", "sizes of buffers", _set),
     },
-    ProxyAction: {
-    },
+    ProxyAction: {},
 }
 
 

@@ -34,7 +34,7 @@ class Fault:
         hint: the way out, or empty.
     """
 
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "note"]
     file: Literal["certificate", "key"]
     message: str
     hint: str = ""

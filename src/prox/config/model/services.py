@@ -59,7 +59,7 @@ class Service(NamedModel):
     acme: Acme | None = None
     """Automatic certificates; turns TLS on."""
     tls: Annotated[Flag | None, Field(validate_default=True)] = None
-    """Whether the listener speaks TLS; by default it does where it has certificates. True without any makes a self-signed one.
+    """Whether the listener speaks TLS; by default where it has certificates. True without any: with a self-signed one.
 
     Never None after loading.
     """
