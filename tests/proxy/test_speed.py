@@ -14,7 +14,9 @@ import pytest
 
 from prox.http.paced import Paced
 from prox.limits import Pacer
+from prox.tasks import spawn
 from support.client import CutError, get, post, post_chunked
+from support.h2_client import H2Client
 from support.hellos import hello
 from support.metering import BIG, MBPS, Reader, endless, measured, reading
 from support.servers import Running, make_config, serving, until
@@ -191,6 +193,46 @@ async def test_passed_connections_in_both_directions() -> None:
             await prox.quiet()
             (speed,) = prox.application.snapshot.built.speeds.values()  # type: ignore[union-attr] # it runs
             assert speed.active
+
+
+@pytest.mark.alone
+async def test_the_streams_of_an_http2_connection_share_its_limit() -> None:
+    counting = Counting()
+    async with Upstream(endless()) as upstream, Upstream(counting) as taker:
+        speed = {"download_mbps": 8, "upload_mbps": 2}
+        routes = [proxied(upstream, match={"methods": ["GET"]}, speed=speed), proxied(taker, speed=speed)]
+        async with (
+            serving(routes, config={"h2c": True}) as prox,
+            await H2Client.connect(prox.address) as client,
+        ):
+            downs = [client.answers[await client.request()] for _ in range(4)]
+            ups = [await client.request("POST", f"/{number}", end=False) for number in range(2)]
+
+            async def read() -> None:
+                while await client.more():
+                    pass
+
+            async def send() -> None:
+                while True:
+                    for stream in ups:
+                        if room := client._room(stream):
+                            client.h2.send_data(stream, b"u" * room)
+                    await client.flush()
+                    await asyncio.sleep(0.002)
+
+            tasks = [spawn(read(), "read"), spawn(send(), "send")]
+            await until(lambda: all(answer.size for answer in downs) and len(counting.received) == 2)
+            before = [answer.size for answer in downs]
+            await asyncio.gather(
+                measured(lambda: sum(answer.size for answer in downs), 8),
+                measured(lambda: sum(counting.received.values()), 2),
+            )
+            shares = [answer.size - old for answer, old in zip(downs, before, strict=True)]
+            assert max(shares) <= 1.2 * min(shares)
+            for task in tasks:
+                task.cancel()
+            await client.close()
+            await prox.quiet()
 
 
 async def test_a_tunnel_that_a_limit_slows_is_not_idle() -> None:
