@@ -70,6 +70,7 @@ async def test_the_access_log_of_the_route_beats_the_actions_and_the_roots(
     assert found == ({written} if written else set())
 
 
+@pytest.mark.alone
 async def test_ten_thousand_routes_hold_no_request_up() -> None:
     """They are loaded and built in a thread; the loop waits for none of it but the swap."""
     action = {"type": "proxy", "upstream": "{target}"}
@@ -97,4 +98,4 @@ async def test_ten_thousand_routes_hold_no_request_up() -> None:
         await reloading
         assert (await client.request(get("/"))).body == b"last"
         assert longest < 0.5
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 15

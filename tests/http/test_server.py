@@ -260,7 +260,7 @@ async def test_a_head_that_trickles() -> None:
         trickling = spawn(trickle(), "test")
         assert (await client.response()).status == 408
         await client.closed()
-        assert loop.time() - before < 1
+        assert loop.time() - before < 3  # all bytes would take more than 5
         trickling.cancel()
 
 
@@ -467,6 +467,7 @@ async def test_a_client_that_hangs_up_while_prox_does_not_read_from_it(
         stalled.set()
 
 
+@pytest.mark.alone
 async def test_empty_lines_before_a_request() -> None:
     async with Upstream() as upstream, serving(upstream.address) as prox, await prox.connect() as client:
         loop = asyncio.get_running_loop()

