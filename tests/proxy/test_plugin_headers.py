@@ -175,7 +175,12 @@ async def test_an_owner_in_error_that_may_be_gone_round_lets_no_forged_header_pa
     program = tmp_path / "dead"
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
-    owner = {"path": str(program), "own_headers": ["X-User-Id"], "on_error": "allow"}
+    owner = {
+        "path": str(program),
+        "own_headers": ["X-User-Id"],
+        "on_error": "allow",
+        "start_timeout": "300ms",
+    }
     async with guarded(tmp_path, "owner", owner=owner) as it:
         message = await it.request(get("/", *FORGED))
         assert all_of(message, "x-user-id") == []
