@@ -142,8 +142,8 @@ class Http2Peer:
         )
 
     async def serve(self, body: bytes = b"ok") -> None:
-        """Answer whatever comes."""
-        answered: set[int] = set()
+        """Answer whatever comes from now on."""
+        answered = set(self.requests)
         while await self.more():
             for stream, request in list(self.requests.items()):
                 if request.ended and stream not in answered and stream not in self.resets:

@@ -81,7 +81,7 @@ class Origin:
         self._pools = pools
         self._attempt: asyncio.Task[_Opened | UpstreamError] | None = None
         self._waiting = 0
-        self._unclaimed: UpstreamConnection | None = None
+        self._unclaimed: _Opened | None = None
         self._chose_one = False
 
     def take(self) -> UpstreamCall | None:
@@ -141,21 +141,26 @@ class Origin:
                     asyncio.get_running_loop().call_soon(self._drop_unclaimed)
             if isinstance(opened, UpstreamError):
                 raise UpstreamError(opened.kind, str(opened), retry_after=opened.retry_after)
-            if opened is self._unclaimed:
-                self._unclaimed = None
-                return opened
+            if isinstance(opened, UpstreamConnection):
+                if opened is self._unclaimed:
+                    self._unclaimed = None
+                    return opened
+                return await self._connect_alone(b"")
             call = streams.take()
             if call is not None:
                 return call
-            if self._chose_one:
-                return await self._connect_alone(b"")
+            if not opened.served:  # it was over before it could be used: so would the next be
+                failure = opened.failure or UpstreamError(
+                    "upstream_refused", "the upstream takes no requests"
+                )
+                raise UpstreamError(failure.kind, str(failure))
 
     def _attempted(self, attempt: asyncio.Task[_Opened | UpstreamError]) -> None:
         self._attempt = None
         if attempt.cancelled():
             return
         opened = attempt.result()
-        if isinstance(opened, UpstreamConnection):
+        if not isinstance(opened, UpstreamError):
             self._unclaimed = opened
             if not self._waiting:
                 self._drop_unclaimed()
@@ -163,7 +168,9 @@ class Origin:
     def _drop_unclaimed(self) -> None:
         """Nobody waits any more for what was opened."""
         unclaimed, self._unclaimed = self._unclaimed, None
-        if unclaimed is not None:
+        if isinstance(unclaimed, SharedConnection):
+            unclaimed.rest()
+        elif unclaimed is not None:
             unclaimed.close()
 
     async def _open(self, preface: bytes) -> _Opened | UpstreamError:
@@ -226,21 +233,16 @@ class Origin:
         self, protocol: asyncio.Protocol, connected: Callable[[], None], preface: bytes
     ) -> asyncio.Transport:
         """Connect; `connected` is called where a TLS handshake follows."""
-        loop = asyncio.get_running_loop()
+        create = partial(asyncio.get_running_loop().create_connection, lambda: protocol)
         tls = self.settings.tls
-        if tls is None:
-            transport, _ = await loop.create_connection(lambda: protocol, self.host, self.port)
-            if preface:
-                transport.write(preface)
-            return transport
-        handshake = Handshake(tls, self.session, connected)
-        create = partial(
-            loop.create_connection,
-            lambda: protocol,
-            ssl=cast("ssl.SSLContext", handshake),
-            server_hostname=tls.server_name or self.host,
-            ssl_handshake_timeout=handshake.timeout,
-        )
+        if tls is not None:
+            handshake = Handshake(tls, self.session, connected)
+            create = partial(
+                create,
+                ssl=cast("ssl.SSLContext", handshake),
+                server_hostname=tls.server_name or self.host,
+                ssl_handshake_timeout=handshake.timeout,
+            )
         if preface:
             sock = await connect(self.host, self.port)
             sock.send(preface)  # the first bytes of a connection always fit

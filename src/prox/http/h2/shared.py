@@ -49,6 +49,7 @@ class SharedConnection:
     Attributes:
         session: its codec.
         scheme: of its requests.
+        failure: why it is over, None while it is not.
         served: how many requests were sent on it.
         write_paused: the socket is full.
     """
@@ -75,6 +76,7 @@ class SharedConnection:
         "_tls",
         "_unwritten",
         "_watch",
+        "failure",
         "loop",
         "scheme",
         "served",
@@ -105,6 +107,7 @@ class SharedConnection:
                 max_frame_size=_FRAME,
             ),
         )
+        self.failure: UpstreamError | None = None
         self.served = 0
         self.write_paused = False
         self._streams: dict[int, UpstreamStream] = {}
@@ -143,9 +146,13 @@ class SharedConnection:
 
     def open(self, stream: UpstreamStream) -> int:
         """The id of a stream whose head is sent next, or 0."""
-        self._taken -= 1
         number = 0 if self._closed else self.session.open_stream()
         if number:
+            self._taken -= 1
+            if not self._streams and self._read_idle_timeout is not None:
+                self._read_at = self.loop.time()
+                if self._watch is not None:
+                    self._watch.expect(self._read_at + self._read_idle_timeout)
             self._streams[number] = stream
         return number
 
@@ -155,9 +162,8 @@ class SharedConnection:
             self._streams.pop(stream.stream, None)
             self._queue.pop(stream.stream, None)
         else:
-            self._taken = max(0, self._taken - 1)
-        if not self._streams and not self._taken:
-            self._rest()
+            self._taken -= 1
+        self.rest()
 
     def queue(self, stream: UpstreamStream) -> None:
         """Some of a body waits."""
@@ -209,7 +215,11 @@ class SharedConnection:
         self._read_at = self.loop.time()
         self._watch = Watch(self.loop, self._check)
         self._supply.add(self)
-        self._rest()
+        self._idle_since = self._read_at
+        if self._idle_timeout is not None:
+            self._watch.expect(self._idle_since + self._idle_timeout)
+        if self._supply.may_rest():  # where it may not it is here for the request that waits for it
+            self._count_idle()
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -378,9 +388,9 @@ class SharedConnection:
 
     # The end.
 
-    def _rest(self) -> None:
-        """No request is on it."""
-        if self._closed:
+    def rest(self) -> None:
+        """Wait for the next request, where none is on it."""
+        if self._closed or self._streams or self._taken:
             return
         if self.session.closing:
             self.touch()
@@ -423,6 +433,7 @@ class SharedConnection:
         if self._closed:
             return
         self._closed = True
+        self.failure = error
         self._count_idle()
         self._supply.remove(self)
         self._origin.lost(self)

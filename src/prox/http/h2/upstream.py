@@ -187,7 +187,8 @@ class UpstreamStream(UpstreamCall):
         backlog.add(data)
         backlog.last = last
         connection.queue(self)
-        self.send_waiting()
+        while self.send_waiting():
+            pass
         backlog = self._backlog
         if backlog is not None and backlog.size > MAX_BACKLOG and not last:
             self._pause_body()
