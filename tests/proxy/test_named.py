@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from prox.l4.proxy_header import IncompleteHeader, ProxyHeader, read_proxy_header, write_proxy_header
+from prox.tasks import spawn
 from support.certificates import authority
 from support.client import get
 from support.hellos import hello
@@ -27,6 +28,10 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
 def close_streams() -> Iterator[None]:
     yield
     Stream.close_all()
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def exchange(address: tuple[str, int] | str, data: bytes, piece: int = 100_000) -> bytes:
@@ -315,3 +320,51 @@ async def test_a_chain_of_two_prox_keeps_the_client(tmp_path: Path) -> None:
             answer = await exchange(outer.address, write_proxy_header(1, CLIENT, SERVER) + REQUEST)
             assert answer.startswith(b"HTTP/1.1 200")
     assert read_log(log)[0]["client_ip"] == CLIENT[0]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_over_http_2_each_request_has_a_connection_that_names_its_client(
+    tmp_path: Path, tls: bool
+) -> None:
+    log = tmp_path / "log"
+    route = {"action": {"type": "static", "body_ref": {"text": "inner"}}, "access_log": str(log)}
+    inside: Json = {"trusted_proxies": ["127.0.0.0/8"], "config": {"proxy_protocol": True, "h2c": not tls}}
+    action: Json = {"type": "proxy", "send_proxy": 2}
+    if tls:
+        certificate, key = authority().issue("localhost").write(tmp_path)
+        inside |= {"tls_cert": str(certificate), "tls_key": str(key)}
+        action["tls"] = {"ca": str(authority().write_ca(tmp_path)), "server_name": "localhost"}
+    else:
+        action["proto"] = "h2"
+    async with serving(route, **inside) as inner:
+        assert isinstance(inner.address, tuple)
+        action["upstream"] = f"{'https://' if tls else ''}127.0.0.1:{inner.address[1]}"
+        async with serving({"action": action}, **TRUSTED) as outer:
+            for number in range(4):
+                client = (f"198.51.100.{number % 2}", 1000 + number)
+                answer = await exchange(outer.address, write_proxy_header(1, client, SERVER) + REQUEST)
+                assert answer.startswith(b"HTTP/1.1 200"), answer
+                assert answer.endswith(b"inner")
+            await until(lambda: not outer.pools.open, "connections to upstreams are left")
+        assert inner.entry.counters.connections == 4
+    assert [line["client_ip"] for line in read_log(log)] == [
+        f"198.51.100.{number % 2}" for number in range(4)
+    ]
+
+
+async def test_a_handshake_that_fails_behind_the_header_leaves_nothing(tmp_path: Path) -> None:
+    async with RawUpstream() as upstream:
+        action = {"type": "proxy", "upstream": f"https://127.0.0.1:{upstream.port}", "send_proxy": 1}
+        async with serving({"action": action}) as web:
+            before = None
+            for _ in range(3):
+                asking = spawn(exchange(web.address, REQUEST), "ask")
+                accepted = await upstream.accept()
+                await told(accepted)
+                await accepted.send(b"no TLS here")
+                assert (await asking).startswith(b"HTTP/1.1 502")
+                Stream.close_all()
+                await until(lambda: not web.entry.connections)
+                now = descriptors()
+                before = before or now
+                assert now <= before

@@ -175,15 +175,6 @@ class ProxyAction(_Action):
             raise InvalidError(f'{which} holds "{{target}}", and a fallback has no target', at=("upstream",))
         return fallback
 
-    @field_validator("send_proxy")
-    @classmethod
-    def _is_one_clients(cls, version: int | None, info: Info) -> int | None:
-        if version is not None and info.data.get("proto") is not None:
-            raise InvalidError(
-                "the requests of many clients share an HTTP/2 connection, and a PROXY header names one"
-            )
-        return version
-
     @field_validator("tls")
     @classmethod
     def _has_tls(cls, tls: UpstreamTls | None, info: Info) -> UpstreamTls | None:
