@@ -220,3 +220,32 @@ async def test_wss_to_wss(tmp_path: Path) -> None:
                     await client.send(b"x" * size)
                     assert await client.recv() == b"x" * size
             await prox.quiet(idle=0)
+
+
+@pytest.mark.parametrize("proto", [None, "h2"])
+async def test_a_tunnel_is_asked_for_by_http_1_where_requests_go_by_http_2(
+    tmp_path: Path, proto: str | None
+) -> None:
+    context = server_context(tmp_path)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    async with Upstream(agreeing(), tls=context) as upstream:
+        action: dict[str, Any] = {
+            "type": "proxy",
+            "upstream": f"https://localhost:{upstream.address.rpartition(':')[2]}",
+            "tls": {"ca": str(authority().write_ca(tmp_path))},
+            **({"proto": proto} if proto else {}),
+        }
+        async with serving({"action": action}) as prox, await prox.connect() as client:
+            await upgraded(client)
+            await client.send(b"abc")
+            assert await exactly(client, 3) == b"ABC"
+            assert upstream.peers[0].tls.selected_alpn_protocol() == "http/1.1"
+
+
+async def test_the_same_without_tls() -> None:
+    async with Upstream(agreeing()) as upstream:
+        action = {"type": "proxy", "upstream": upstream.address, "proto": "h2"}
+        async with serving({"action": action}) as prox, await prox.connect() as client:
+            await upgraded(client)
+            await client.send(b"abc")
+            assert await exactly(client, 3) == b"ABC"

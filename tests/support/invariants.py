@@ -6,6 +6,7 @@ prox.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote_to_bytes
 
 from support.strict_parser import Answer, FaultError, Fields, Message, Reading
@@ -24,8 +25,15 @@ _HOP_BY_HOP = _FRAMING | {
     b"trailer",
     b"upgrade",
 }
-_SET_BY_PROX = _FRAMING | _FORWARDED | {b"connection", b"expect", b"host", b"max-forwards", b"te", b"trailer"}
+_SET_BY_PROX = (
+    _FRAMING
+    | _FORWARDED
+    | {b"connection", b"expect", b"host", b"max-forwards", b"te", b"trailer", b"upgrade"}
+)
 _NEVER_UNDERSCORED = _HOP_BY_HOP | _FORWARDED
+_PASSED_UPGRADE = re.compile(
+    rb"(?!(?i:h2|h3|http|tls)(?:[^A-Za-z]|$))(?!(?i:h2c))[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?"
+)
 _KEPT = {b"date", b"forwarded", b"host", b"max-forwards"} | _FRAMING | _FORWARDED
 
 
@@ -235,8 +243,22 @@ def _is_same_request(sent: Message, got: Message) -> bool:
     for name, _ in got.fields:
         assert b"_" not in name or _folded(name) not in _NEVER_UNDERSCORED, f"{name!r} went upstream"
     assert not _has_dot_segments(got.target), f"{got.target!r} went upstream"
+    _check_upgrade(sent, got)
     forwarded = _end_to_end(got.fields, _SET_BY_PROX)
     return forwarded == _end_to_end(sent.fields, _gone(sent) | _SET_BY_PROX)
+
+
+def _check_upgrade(sent: Message, got: Message) -> None:
+    """What of the client's Upgrade may go on, and nothing else: no other HTTP, no TLS; none beside a body."""
+    asked = [token.strip(b" \t") for value in sent.all(b"upgrade") for token in value.split(b",")]
+    framed = any(value != b"0" for value in sent.all(b"content-length")) or sent.all(b"transfer-encoding")
+    if sent.first[2] != b"1" or b"upgrade" not in sent.options or framed:
+        asked = []
+    passed = [token for value in got.all(b"upgrade") for token in value.split(b", ")]
+    assert passed == [token for token in asked if _PASSED_UPGRADE.fullmatch(token)], (
+        f"{asked} became {passed}"
+    )
+    assert (b"upgrade" in got.options) == bool(passed), f"Connection does not fit: {got.fields}"
 
 
 def _check_same_answer(request: Message, said: Message, got: Message, *, whole: bool) -> None:

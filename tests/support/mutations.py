@@ -21,6 +21,7 @@ REQUESTS = [
     + b"3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\n",
     get("http://test.example/", method="OPTIONS"),
     get("*", "Max-Forwards: 3", method="OPTIONS"),
+    get("/chat", "Connection: keep-alive, Upgrade", "Upgrade: h2c, websocket, other/1", "Sec-WebSocket-Key: abc"),
     b"GET / HTTP/1.0\r\n\r\n",
     get("/", "Connection: close"),
     b"\r\n" + get("/after-an-empty-line"),
@@ -37,6 +38,7 @@ ANSWERS = [
     b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
     b"HTTP/1.1 204 No Content\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: y\r\n\r\n",
     answer(b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
     b"",
 ]
@@ -68,6 +70,7 @@ SPLINTERS = [
     b"\r\nConnection: content-length, host, x-forwarded-for",
     b"\r\nConnection: close",
     b"\r\nHost: other.example",
+    b"\r\nConnection: upgrade",
     b"\r\nX: ",
     b"\r\n x",
     b"GET / HTTP/1.1\r\nHost: test.example\r\n\r\n",

@@ -160,6 +160,9 @@ class Transport:
     def is_reading(self) -> bool:
         return self._reading
 
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
 
@@ -194,8 +197,8 @@ class Transport:
     def _hand_over(self) -> None:
         while self._unread and self._reading and not self.closed:
             self._protocol.data_received(self._unread.popleft())
-        if self._ended and self._reading and not self._unread and not self.closed:
-            self._protocol.eof_received()
+        ended = self._ended and self._reading and not self._unread and not self.closed
+        if ended and not self._protocol.eof_received():
             self.close()
 
 

@@ -71,10 +71,10 @@ class Destination:
         self.supply = self.origin.supply
 
     def tunnels(self) -> Origin:
-        """Where tunnels go to: over TLS a connection that offers HTTP/1.1 alone, in which they are asked for."""
-        if not self.upstream.tls or self.origin.settings.http2 == NEVER:
+        """Where tunnels go to: by HTTP/1.1, in which they are asked for, whatever other requests are sent by."""
+        if self.origin.settings.http2 == NEVER:
             return self.origin
-        settings = replace(self._plain, tls=self._tls(NEVER))
+        settings = replace(self._plain, tls=self._tls(NEVER)) if self.upstream.tls else self._plain
         return self._pools.origin(self.upstream.host, self.upstream.port, settings)
 
 
