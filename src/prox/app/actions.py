@@ -157,6 +157,7 @@ class Actions:
         if wanted is not None or config.upstream.startswith(("https://", "wss://")):
             try:
                 settings(OFFERED if config.proto is None else ALWAYS if config.proto == "h2" else NEVER)
+                settings(NEVER)  # for tunnels
             except TlsFileError as error:
                 where = f'action "{config.name}"' if config.name else "a proxy action"
                 raise StartError(f'{where}: "tls.{error.key}": {error}') from error
