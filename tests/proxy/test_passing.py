@@ -259,6 +259,67 @@ async def test_variables_and_no_target() -> None:
             client.close()
 
 
+async def test_no_target(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    nobody = [RawUpstream() for _ in range(2)]
+    for upstream in nobody:
+        upstream.close()
+    balancer = {"targets": [upstream.address for upstream in nobody]}
+    async with serving(passing("a.example.com", "{target}", balancer=balancer, access_log=str(log))) as web:
+        for _ in range(3):
+            client = await Stream.connect(web.address)
+            await client.send(hello("a.example.com"))
+            assert await client.is_closed()
+        await until(lambda: not web.entry.connections)
+    assert [line["reason"] for line in read_log(log)] == ["connect_refused"] * 2 + ["no_healthy_target"]
+
+
+async def test_pushed_targets_are_used_and_their_captures_choose(tmp_path: Path) -> None:
+    async with RawUpstream() as one, RawUpstream() as two:
+        body = f"""
+plugin.set_targets(action="passed", groups={{"a": ["{one.address}"], "b": ["{two.address}"]}})
+"""
+        path = write_sdk_plugin(tmp_path, body, "discover.py")
+        root = {
+            "plugins": {"discover": {"path": path, "autostart": True, "hooks": []}},
+            "actions": {"passed": {"type": "pass", "upstream": "{target}"}},
+        }
+        route = {"match": {"domain": "*.example.com"}, "action": "passed", "balancer": {"type": "random"}}
+        async with serving(route, root=root) as web:
+            await until(lambda: "groups" in web.balancer.snapshot())
+            for name, upstream in (("a", one), ("b", two), ("a", one)):
+                client, accepted, _ = await opened(web, upstream, f"{name}.example.com")
+                accepted.reset()
+                client.close()
+            client = await Stream.connect(web.address)
+            await client.send(hello("c.example.com"))
+            assert await client.is_closed()
+            await until(lambda: not web.entry.connections)
+            assert web.entry.counters.upstream_faults == {"no_target": 1}
+
+
+async def test_a_client_that_leaves_while_a_guard_is_asked_or_a_place_is_waited_for(tmp_path: Path) -> None:
+    body = """
+@plugin.on_connect
+async def check(conn):
+    await asyncio.sleep(0.3)
+    return True
+"""
+    async with RawUpstream() as upstream:
+        route, root = guarded(tmp_path, body, upstream.address)
+        async with serving(route, root=root) as web:
+            client = await Stream.connect(web.address)
+            await client.send(hello("a.example.com"))
+            await until(lambda: web.entry.connections)
+            client.reset()
+            await until(lambda: not web.entry.connections)
+            assert web.entry.counters.active == 0
+            assert web.entry.counters.ends == {"client_aborted": 1}
+            assert await upstream.is_left_alone()
+        (line,) = read_log(tmp_path / "log")
+        assert (line["reason"], line["verdict"], line["target"]) == ("client_aborted", "allow", "")
+
+
 async def test_a_place_is_waited_for() -> None:
     async with RawUpstream() as upstream:
         action = {"max_connections": 1, "max_queue": 1, "queue_timeout": 5}

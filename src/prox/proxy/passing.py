@@ -28,7 +28,7 @@ from prox.routing import Match, Table
 from prox.wire import HOOK_ON_CONNECT, HOOK_ON_DISCONNECT, ConnInfo, DisconnectInfo
 
 from .actions.passing import PassAction
-from .peeking import peek
+from .peeking import is_lost, peek
 from .route import Route
 
 _log: Final = logging.getLogger("prox.proxy")
@@ -211,6 +211,13 @@ class Passing:
 
     async def _connect_and_relay(self, arrival: Arrival, action: PassAction, passed: Passed) -> None:
         """Raises UpstreamError where there is no connection to the upstream."""
+        balancer = passed.route.balancer
+        if passed.target is None and balancer is not None:
+            if balancer.wait(passed.match.key, monotonic()) is not None:
+                raise UpstreamError(
+                    "no_healthy_target", "all targets are left out, as they could not be reached"
+                )
+            raise UpstreamError("no_target", "the balancer has no target")
         upstream = action.upstream(passed.target, passed.route.variables)
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
         address = f"{host}:{upstream.port}"
@@ -221,6 +228,9 @@ class Passing:
             if refused is not None:
                 raise refused
         try:
+            if is_lost(arrival.sock):  # while a plugin was asked, or there was no place
+                passed.reason = "client_aborted"
+                return
             passed.upstream = address
             try:
                 sock = await action.connect(upstream, passed.client)
@@ -264,7 +274,7 @@ class Passing:
 
     def _report(self, passed: Passed, error: UpstreamError) -> None:
         self._counters.upstream_failed(error.kind)
-        _log.error("route %s: upstream %s: %s: %s", passed.route.id, passed.upstream, error.kind, error)
+        _log.error("route %s: %s: %s", passed.route.id, error.kind, error)
         passed.reason = error.kind
 
     def _end(self, passed: Passed) -> None:

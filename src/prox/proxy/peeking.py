@@ -62,6 +62,13 @@ async def peek(arrival: Arrival, read: Callable[[bytes], T], incomplete: type[Mi
             await asyncio.sleep(_PAUSE)
 
 
+def is_lost(sock: socket.socket) -> bool:
+    """Whether the connection has ended in both directions, as by RST; what came before can still be read."""
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)  # errors and hang-ups are always told
+    return bool(poll.poll(0))
+
+
 def _has_hung_up(sock: socket.socket) -> bool:
     """Whether no more can come."""
     poll = select.poll()

@@ -46,9 +46,7 @@ class PassAction:
         self.queue = queue
         self._template = upstream
         self._settings = settings
-        names = template_names(upstream)
-        self._takes_target = TARGET in names
-        self._only = None if names else parse_upstream(upstream)
+        self._only = None if template_names(upstream) else parse_upstream(upstream)
 
     async def serve(self, routed: Routed) -> UpstreamError | None:
         """A request for this host that came in TLS which prox ended itself: as it was for another name, or without one.
@@ -62,20 +60,15 @@ class PassAction:
         """Where a connection goes.
 
         Args:
-            target: the balancer's choice.
+            target: the balancer's choice, None without a balancer.
             variables: of the route.
 
         Raises:
-            UpstreamError: of kind no_target or bad_upstream.
+            UpstreamError: of kind bad_upstream.
         """
         if self._only is not None:
             return self._only
-        if target is None:
-            if self._takes_target:
-                raise UpstreamError("no_target", "the balancer has no target")
-            values = variables
-        else:
-            values = {**variables, TARGET: target.address}
+        values = variables if target is None else {**variables, TARGET: target.address}
         try:
             return parse_upstream(render(self._template, values))
         except ValueError as error:
