@@ -47,7 +47,7 @@ _SLICE: Final = 16 * 1024
 _AT_ONCE: Final = 32 * 1024
 """Bytes that are not kept for the end of the turn: that would cost more than a write saves."""
 
-_MALFORMED: Final = frozenset({"compression", "flow_control", "preface", "protocol"})
+_MALFORMED: Final = frozenset({"compression", "flow_control", "preface"})
 """Faults of a connection that the log has one name for; what else there is are floods."""
 
 LINGER = 2.0

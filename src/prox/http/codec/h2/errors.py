@@ -47,10 +47,10 @@ class Http2Error(Exception):
 
     Attributes:
         code: the error code.
-        reason: a token for counters and logs: `protocol`, `compression`, or the name of the abuse, like `rapid_reset`.
+        reason: a token for counters and logs: `malformed`, `compression`, or the name of the abuse, like `rapid_reset`.
     """
 
-    def __init__(self, code: int, message: str, reason: str = "protocol") -> None:
+    def __init__(self, code: int, message: str, reason: str = "malformed") -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
