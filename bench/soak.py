@@ -132,7 +132,10 @@ def _watch(port: int, pipe: Connection) -> None:
             sock.sendall(GET % b"/")
             answer = b""
             while not answer.endswith((b"ok", b"\n")) or answer.endswith(b"\r\n"):
-                answer += sock.recv(4096)
+                received = sock.recv(4096)
+                if not received:
+                    raise EOFError(f"the bystander's connection was closed after {answer!r}")
+                answer += received
             seconds.append(time.monotonic() - began)
             refused += not answer.endswith(b"ok")
             if pipe.poll(0.01):
