@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable
 from typing import Final
 
@@ -113,7 +114,7 @@ class Groups:
 
     def __init__(self) -> None:
         self._groups: dict[str, Group] = {}
-        self._left: dict[str, None] = {}
+        self._left: deque[Group] = deque()
 
     def __len__(self) -> int:
         return sum(1 for group in self._groups.values() if group.members)
@@ -136,7 +137,6 @@ class Groups:
         if group is None:
             group = self._groups[key] = Group(key, made, pushed, clock)
         elif not group.members:
-            self._left.pop(key, None)
             group.begin(made, pushed)
         group.members += 1
         return group
@@ -148,13 +148,17 @@ class Groups:
         going is no way around a limit.
         """
         group.members -= 1
+        left = self._left
         if not group.members:
-            self._left[group.key] = None
-        for key in list(self._left):
-            if not self._groups[key].pair.is_new:
-                break
-            del self._left[key]
-            del self._groups[key]
+            left.append(group)
+        for _ in range(min(len(left), 2)):
+            one = left.popleft()
+            if one.members or self._groups.get(one.key) is not one:
+                continue  # it goes on, or has been forgotten already
+            if one.pair.is_new:
+                del self._groups[one.key]
+            else:
+                left.append(one)
 
     def push(self, key: str, rates: Rates) -> None:
         """New rates for a group that has connections."""
