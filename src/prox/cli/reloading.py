@@ -18,6 +18,7 @@ from prox.observe.logfile import open_log
 from prox.observe.logs import LogOutput, choose_level
 from prox.tasks import spawn
 
+from .memory import settle
 from .watching import State, changed, look
 
 _log = logging.getLogger("prox.serve")
@@ -100,6 +101,7 @@ class Reloader:
                 except OSError as error:
                     raise ConfigError([unopened(loaded, error)], loaded.sources) from error
             level = choose_level(self._log_level, os.environ.get("LOG_LEVEL"), logs.level)
+            settle(loaded.config)
             await self._application.apply(loaded.config)
         except ConfigError as error:
             sources = (*error.sources, *self._known)

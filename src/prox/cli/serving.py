@@ -21,6 +21,7 @@ from prox.http.descriptors import raise_limit
 from prox.observe.logs import LogOutput, choose_level, setup
 from prox.tasks import spawn
 
+from .memory import settle
 from .reloading import Reloader, report, say_where, unopened
 from .report import print_problems
 from .watching import State, look
@@ -79,6 +80,7 @@ class _Serving:
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         report(loaded)
+        settle(loaded.config)
         starting = spawn(self._start(loaded.config), "start")
         ending = spawn(self._ending.wait(), "wait for a signal")
         await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -19,7 +20,7 @@ _MOST_LEFT = 256 * 1024
 def send_reset(transport: asyncio.Transport) -> None:
     """Close with RST: after a FIN an answer without a length, to an HTTP/1.0 client, would pass for whole."""
     with contextlib.suppress(OSError):  # it is closed already
-        sock = transport.get_extra_info("socket")
+        sock = _socket_of(transport)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
 
@@ -37,7 +38,7 @@ def read_left(transport: asyncio.Transport) -> bytes:
     A write that fails ends a transport at once, although there may be an answer to read that says why the peer went.
     """
     try:
-        return os.read(transport.get_extra_info("socket").fileno(), _MOST_LEFT)
+        return os.read(_socket_of(transport).fileno(), _MOST_LEFT)
     except OSError:
         return b""
 
@@ -59,9 +60,7 @@ def tls_left(connection: ssl.SSLObject) -> tuple[bytes, bool]:
 
 def has_hung_up(transport: asyncio.Transport) -> bool:
     """Whether the peer has sent FIN or RST: a transport that does not read says nothing of it."""
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
-    return bool(poll.poll(0))
+    return _is_told(transport, select.POLLRDHUP)
 
 
 def has_sent_all(transport: asyncio.Transport) -> bool:
@@ -69,7 +68,7 @@ def has_sent_all(transport: asyncio.Transport) -> bool:
     if transport.get_write_buffer_size():
         return False
     try:
-        left = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        left = fcntl.ioctl(_socket_of(transport).fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
     except OSError:  # the connection has gone
         return True
     return left == b"\0\0\0\0"
@@ -77,6 +76,21 @@ def has_sent_all(transport: asyncio.Transport) -> bool:
 
 def is_lost(transport: asyncio.Transport) -> bool:
     """Whether the connection has ended in both directions, as by RST: where a FIN alone says nothing against it."""
+    return _is_told(transport, 0)  # errors and hang-ups are always told
+
+
+def _is_told(transport: asyncio.Transport, events: int) -> bool:
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), 0)  # errors and hang-ups are always told
+    try:
+        poll.register(_socket_of(transport).fileno(), events)
+    except OSError:
+        return True
     return bool(poll.poll(0))
+
+
+def _socket_of(transport: asyncio.Transport) -> socket.socket:
+    """The socket of a transport. OSError where it is lost: over TLS that is known a turn of the loop before it is told."""
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if sock is None:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+    return sock
