@@ -91,9 +91,9 @@ async def test_rapid_reset() -> None:
     ("flood", "reason"),
     [
         (frame(frames.PING, 0, 0, bytes(8)), "unread_answers"),
-        (frames.settings([(99, 1)]), "settings_flood"),
-        (frame(frames.PRIORITY, 0, 9, b"\0\0\0\1\0"), "priority_flood"),
-        (frames.words(frames.WINDOW_UPDATE, 0, 1), "window_update_flood"),
+        (frames.settings([(99, 1)]), "frame_flood"),
+        (frame(frames.PRIORITY, 0, 9, b"\0\0\0\1\0"), "frame_flood"),
+        (frames.words(frames.WINDOW_UPDATE, 0, 1), "frame_flood"),
         (frame(frames.CONTINUATION, 0, 1), "continuation_flood"),
         (frame(frames.CONTINUATION, 0, 1, bytes(16384)), "continuation_flood"),
     ],

@@ -63,34 +63,34 @@ FLOODS: dict[str, tuple[Callable[[End], Iterator[bytes]], str]] = {
         "rapid_reset",
     ),
     "too many streams": (each_stream(refused), "rapid_reset"),
-    "PING": (each(frame(frames.PING, 0, 0, bytes(8))), "ping_flood"),
-    "PING answered that was not sent": (each(frame(frames.PING, frames.ACK, 0, bytes(8))), "ping_flood"),
-    "SETTINGS": (each(frames.settings([])), "settings_flood"),
-    "SETTINGS with much in it": (each(frames.settings([(99, 1)] * 500)), "settings_flood"),
-    "SETTINGS acknowledged": (each(frame(frames.SETTINGS, frames.ACK, 0)), "settings_flood"),
-    "PRIORITY": (each(frame(frames.PRIORITY, 0, 7, b"\0\0\0\1\0")), "priority_flood"),
-    "tiny WINDOW_UPDATE": (each(frames.words(frames.WINDOW_UPDATE, 0, 1)), "window_update_flood"),
+    "PING": (each(frame(frames.PING, 0, 0, bytes(8))), "frame_flood"),
+    "PING answered that was not sent": (each(frame(frames.PING, frames.ACK, 0, bytes(8))), "frame_flood"),
+    "SETTINGS": (each(frames.settings([])), "frame_flood"),
+    "SETTINGS with much in it": (each(frames.settings([(99, 1)] * 500)), "frame_flood"),
+    "SETTINGS acknowledged": (each(frame(frames.SETTINGS, frames.ACK, 0)), "frame_flood"),
+    "PRIORITY": (each(frame(frames.PRIORITY, 0, 7, b"\0\0\0\1\0")), "frame_flood"),
+    "tiny WINDOW_UPDATE": (each(frames.words(frames.WINDOW_UPDATE, 0, 1)), "frame_flood"),
     "WINDOW_UPDATE on closed streams": (
         each(
             frames.words(frames.WINDOW_UPDATE, 1, 1),
             first=lambda end: end.headers(1) + frames.words(frames.RST_STREAM, 1, 8),
         ),
-        "window_update_flood",
+        "frame_flood",
     ),
-    "empty DATA": (each(frame(frames.DATA, 0, 1), first=open_one), "data_flood"),
+    "empty DATA": (each(frame(frames.DATA, 0, 1), first=open_one), "frame_flood"),
     "padding alone": (
         each(frame(frames.DATA, frames.PADDED, 1, b"\x03" + bytes(3)), first=open_one),
-        "data_flood",
+        "frame_flood",
     ),
     "RST_STREAM again": (
         each(
             frames.words(frames.RST_STREAM, 1, 8),
             first=lambda end: end.headers(1),
         ),
-        "rst_stream_flood",
+        "frame_flood",
     ),
-    "GOAWAY": (each(frames.words(frames.GOAWAY, 0, 0, 0)), "goaway_flood"),
-    "unknown": (each(frame(99, 0, 0, b"x")), "unknown_flood"),
+    "GOAWAY": (each(frames.words(frames.GOAWAY, 0, 0, 0)), "frame_flood"),
+    "unknown": (each(frame(99, 0, 0, b"x")), "frame_flood"),
     "CONTINUATION": (
         each(frame(frames.CONTINUATION, 0, 1), first=lambda end: frame(frames.HEADERS, 1, 1)),
         "continuation_flood",
@@ -127,7 +127,7 @@ def test_interim_heads() -> None:
     for _ in range(abuse.IDLE_FRAMES + 100):
         end.give(end.headers(1, [(b":status", b"103")], end=False))
     assert end.owner.error is not None
-    assert end.owner.error.reason == "headers_flood"
+    assert end.owner.error.reason == "frame_flood"
 
 
 def test_answers_that_are_not_read() -> None:
@@ -212,7 +212,7 @@ def test_data_in_drops_does_not_pay() -> None:
             end.session.send_data(1, b"x", end=False)
         end.session.take_output()
     assert end.owner.error is not None
-    assert end.owner.error.reason == "window_update_flood"
+    assert end.owner.error.reason == "frame_flood"
 
 
 def test_a_large_head_in_honest_pieces() -> None:

@@ -386,8 +386,8 @@ class Session(Speaker):
     def _idle(self, kind: int, cost: int) -> None:
         """Count a frame that brings nothing."""
         if not self._idle_frames.spend(cost, self._now):
-            name = frames.NAMES[kind] if kind < len(frames.NAMES) else "UNKNOWN"
-            raise Http2Error(ENHANCE_YOUR_CALM, f"too many {name} frames", name.lower() + "_flood")
+            name = frames.NAMES[kind] if kind < len(frames.NAMES) else "unknown"
+            raise Http2Error(ENHANCE_YOUR_CALM, f"too many {name} frames", "frame_flood")
 
     def _fail(self, error: Http2Error) -> None:
         self.failed = True
