@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prox.l4.hello import MOST_HELLO, Broken, Hello, HelloReader, Incomplete, NoTls, read_hello
+from support.fuzzed_l4 import NO_HELLO, client_hello, hello_seeds, name_for_openssl
 from support.go import COLD, needs_go
 from support.hellos import GREASE, alpn, body, hello, message, records, server_names, sized
 
@@ -327,3 +328,34 @@ def test_a_changed_byte_never_raises(data: bytes, at: int) -> None:
     good = hello(NAME, b"h2", filler=100)
     at %= len(good)
     read_hello(good[:at] + data + good[at + len(data) :])
+
+
+@pytest.mark.parametrize("seed", hello_seeds())
+def test_openssl_reads_the_same_name(seed: bytes) -> None:
+    found = read_hello(seed)
+    assert isinstance(found, Hello)
+    name = name_for_openssl(seed)
+    if name is not NO_HELLO:  # it wants more of a hello than a name
+        assert (name or "") == found.server_name
+    client_hello(seed)
+
+
+EDITS = st.lists(
+    st.tuples(st.integers(0, 600), st.integers(0, 4), st.binary(max_size=4)), min_size=1, max_size=3
+)
+
+
+@given(seed=st.sampled_from(hello_seeds()), edits=EDITS, lengths=st.booleans(), record=st.integers(0, 200))
+def test_no_hello_names_one_host_here_and_another_for_openssl(
+    seed: bytes, edits: list[tuple[int, int, bytes]], lengths: bool, record: int
+) -> None:
+    data = bytearray(seed)
+    for at, gone, new in edits:
+        place = at % len(data)
+        data[place : place + gone] = new
+    if lengths and len(data) > 9:  # as a client would have it
+        data[3:5] = (len(data) - 5).to_bytes(2, "big")
+        data[6:9] = (len(data) - 9).to_bytes(3, "big")
+        if record:
+            data = bytearray(records(bytes(data[5:]), record))
+    client_hello(bytes(data))

@@ -18,7 +18,7 @@ from prox.http.codec.fields import Headers
 from prox.http.codec.request import CHUNKED, METHODS, RequestParser
 from prox.http.codec.response import ResponseParser
 from prox.http.codec.target import decode_path, encode_path, parse_target, split_host
-from support import fuzzed_h2
+from support import fuzzed_h2, fuzzed_l4
 from support.invariants import converse
 from support.mutations import ANSWERS, REQUESTS
 from support.strict_parser import FaultError, Message, Reader
@@ -194,6 +194,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "target": target,
     "field_blocks": fuzzed_h2.field_blocks,
     "h2_session": fuzzed_h2.session,
+    "client_hello": fuzzed_l4.client_hello,
+    "proxy_header": fuzzed_l4.proxy_header,
 }
 
 
@@ -225,6 +227,10 @@ def seeds(name: str) -> list[bytes]:
             return fuzzed_h2.block_seeds()
         case "h2_session":
             return fuzzed_h2.session_seeds()
+        case "client_hello":
+            return fuzzed_l4.hello_seeds()
+        case "proxy_header":
+            return fuzzed_l4.header_seeds()
         case _:
             return [
                 b"/a/%2e%2E/b?c=d",
