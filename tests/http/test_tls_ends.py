@@ -12,6 +12,7 @@ from typing import Self
 import pytest
 
 from prox.http import server as server_module
+from prox.http.sockets import has_hung_up, has_sent_all, is_lost
 from support.certificates import authority
 from support.client import get, post
 from support.servers import Running, until
@@ -207,3 +208,19 @@ async def test_pipelined_and_large_bodies(tmp_path: Path) -> None:
                 assert (await client.response()).status == 200
         assert [message.target for message in upstream.requests] == [b"/1", b"/2", b"/3"]
         assert upstream.requests[1].body == b"x" * 300_000
+
+
+async def test_a_connection_that_is_lost_and_not_yet_told(tmp_path: Path) -> None:
+    """uvloop tells a turn of the loop later; what happens in between must not fail."""
+    async with serving_tls(tmp_path) as running, Tls(running) as client:
+        await client.send(get())
+        assert await client.read()
+        (connection,) = running.connections
+        transport = connection.transport
+        transport.get_extra_info("uvloop.sslproto").connection_lost(None)
+        assert has_sent_all(transport)
+        assert has_hung_up(transport)
+        assert is_lost(transport)
+        connection._check(connection.loop.time())
+        connection.abort()
+        await running.quiet()
