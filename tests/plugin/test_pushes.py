@@ -200,6 +200,15 @@ async def test_speeds_are_kept_by_route_and_group(tmp_path: Path) -> None:
         }
 
 
+async def test_speeds_by_action_reach_bound_routes_without_a_balancer(tmp_path: Path) -> None:
+    routes = Routes()
+    push = {"method": "set_speed", "params": {"action": "backend", "download_mbps": 2}}
+    plugin = pusher(tmp_path, push, push_scope="bound")
+    async with managed(Binding(route_id="web:3", plugin=plugin), routes=routes.infos) as manager:
+        await until(lambda: manager.speeds)
+        assert manager.speeds == {"web:3": {"": Speed(download_mbps=2)}}
+
+
 # Reloads.
 
 SILENT = """

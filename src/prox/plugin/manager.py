@@ -357,7 +357,7 @@ class Manager:
         if isinstance(pushed, str):
             warn("%s changes nothing: %s", push.method, pushed)
         elif not (in_force and self._reached(supervisor, pushed)) and (
-            coming is None or not reached(coming.plan, supervisor.spec, pushed.address)
+            coming is None or not reached(coming.plan, supervisor.spec, pushed)
         ):
             warn("%s changes nothing: it reaches no route%s", push.method, hint(pushed.address))
         elif life.in_charge:
@@ -399,10 +399,7 @@ class Manager:
         """The routes in force that a push means something for."""
         if self._supervisors.get(supervisor.spec) is not supervisor:
             return []
-        routes = reached(self._plan, supervisor.spec, pushed.address)
-        if isinstance(pushed.value, Speed):
-            return routes
-        return [route for route in routes if route.balancer is not None]
+        return reached(self._plan, supervisor.spec, pushed)
 
 
 def _balancer_failed(route: Route, error: Exception) -> None:

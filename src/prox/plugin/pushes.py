@@ -14,19 +14,27 @@ from prox.wire import Speed
 
 from .model import PluginSpec
 from .plan import Plan, Route
-from .pushed import EVERYWHERE, Address, to_action, to_route
+from .pushed import EVERYWHERE, Address, Pushed, to_action, to_route
 
 V = TypeVar("V")
 
 
-def reached(plan: Plan, plugin: PluginSpec, address: Address) -> list[Route]:
-    """The routes of a plan that a plugin's push to an address reaches."""
-    kind, what = address
+def reached(plan: Plan, plugin: PluginSpec, pushed: Pushed) -> list[Route]:
+    """The routes of a plan that a plugin's push reaches and means something for."""
+    kind, what = pushed.address
     if kind == "route":
-        return plan.by_key.get(what, []) if plan.bound(plugin, what) else []
-    routes = plan.routes.values() if address == EVERYWHERE else plan.by_action.get(str(what), [])
-    everywhere = plugin.push_scope == "all"
-    return [r for r in routes if r.balancer is not None and (everywhere or plan.bound(plugin, r.key))]
+        found = plan.by_key.get(what, []) if plan.bound(plugin, what) else []
+    else:
+        routes = plan.routes.values() if pushed.address == EVERYWHERE else plan.by_action.get(str(what), [])
+        found = [route for route in routes if _is_meant(plan, plugin, route)]
+    if isinstance(pushed.value, Speed):
+        return found
+    return [route for route in found if route.balancer is not None]
+
+
+def _is_meant(plan: Plan, plugin: PluginSpec, route: Route) -> bool:
+    """Whether a push by action or `*` may reach a route: one that the plugin is bound to, or any with a balancer."""
+    return plan.bound(plugin, route.key) or (route.balancer is not None and plugin.push_scope == "all")
 
 
 @dataclass(slots=True)
@@ -64,7 +72,7 @@ def _reaching(
 ) -> Iterator[tuple[int, V]]:
     bound = plan.bound(plugin, route.key)
     addresses = [to_route(route.key)] if bound else []
-    if route.balancer is not None and (bound or plugin.push_scope == "all"):
+    if _is_meant(plan, plugin, route):
         addresses.append(EVERYWHERE)
         if route.action:
             addresses.append(to_action(route.action))
