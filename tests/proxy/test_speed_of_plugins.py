@@ -242,6 +242,7 @@ async def test_a_group_of_100_shares_fairly_and_changes_live(tmp_path: Path) -> 
 async def test_a_push_holds_for_new_connections_and_over_a_reload(tmp_path: Path) -> None:
     async with guarded(tmp_path) as (prox, config):
         free = await reading(prox, asking())
+        await until(lambda: free.received)
         pusher = await reading(prox, asking(None, {"action": "app", "download_mbps": 4}))
         manager = prox.application.manager
         await until(lambda: manager.speeds)
