@@ -148,6 +148,9 @@ class Http2Connection(ClientConnection):
     def eof_received(self) -> None:
         """The client sent FIN: it has gone. The transport closes."""
         self._gone("client_aborted")
+        self._deadline = self.loop.time() + LINGER  # for what it has not read
+        if self._watch is not None:
+            self._watch.expect(self._deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """See asyncio.Protocol."""
@@ -329,6 +332,11 @@ class Http2Connection(ClientConnection):
 
     def _refuse(self, stream: int, error: BadMessageError, fields: Headers, *, end: bool) -> None:
         """Answer a request that never became an exchange."""
+        session = self.session
+        if self.write_paused:  # it does not read the answers that it has: more of them would pile up
+            session.reset(stream, ENHANCE_YOUR_CALM, provoked=True)
+            self._report(BadMessageError(str(error), 0, error.reason), fields)
+            return
         text = f"{error}\n".encode()
         said = heads.made_fields(
             error.status,
@@ -339,7 +347,6 @@ class Http2Connection(ClientConnection):
             ],
         )
         told = b"" if (b":method", b"HEAD") in fields else text
-        session = self.session
         if len(told) > session.sendable(stream):
             told = b""
             said.pop()
