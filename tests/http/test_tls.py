@@ -158,13 +158,13 @@ async def test_garbage(tmp_path: Path, garbage: bytes, caplog: pytest.LogCapture
 
 async def test_plain_http_where_tls_is_spoken(tmp_path: Path) -> None:
     async with serving_tls(tmp_path) as running:
-        async with await raw(running) as client:
-            answer = await client.request(get())
-            assert (answer.status, answer["connection"]) == (400, b"close")
-            assert answer.body == b"this port speaks HTTPS, and the request was plain HTTP\n"
-            client.close()
+        for request in (get(), b"CONNECT a.b:443 HTTP/1.1\r\nHost: a.b:443\r\n\r\n"):
+            async with await raw(running) as client:
+                answer = await client.request(request)
+                assert (answer.status, answer["connection"]) == (400, b"close")
+                assert answer.body == b"this port speaks HTTPS, and the request was plain HTTP\n"
         await running.quiet()
-        assert ends(running) == {"tls_plain_http": 1}
+        assert ends(running) == {"tls_plain_http": 2}
 
 
 async def test_a_client_is_told_why_its_handshake_failed(tmp_path: Path) -> None:

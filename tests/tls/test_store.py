@@ -51,11 +51,14 @@ def shake(
     name: str | None,
     client: ssl.SSLContext | None = None,
     session: ssl.SSLSession | None = None,
+    servers: list[ssl.SSLObject] | None = None,
 ) -> ssl.SSLObject:
-    """A handshake between two ends in memory; the client's end."""
+    """A handshake between two ends in memory; the client's end. The server's goes to `servers`."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     one = (client or client_context()).wrap_bio(back, there, server_hostname=name, session=session)
     other = server.wrap_bio(there, back, server_side=True)
+    if servers is not None:
+        servers.append(other)
     done: set[ssl.SSLObject] = set()
     while len(done) < 2:
         for end in (one, other):
@@ -182,6 +185,27 @@ def test_what_alpn_chooses() -> None:
     ):
         for name in ("two.example.com", None):
             assert shake(store.context, name, client_context(offered)).selected_alpn_protocol() == chosen
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_resumed_session_still_knows_the_clients_certificate(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    own = authority().issue(subject="alice", client=True)
+    policy = Policy(client_auth="require", client_ca=authority().pem.decode())
+    client = authority().client_context(own, tmp_path)
+    client.check_hostname = False
+    client.maximum_version = client.minimum_version = version
+    for name in ("one.example.com", None):
+        store, seen = store_of(ONE, policy=policy), []
+        session = None
+        for resumed in (False, True):
+            ends: list[ssl.SSLObject] = []
+            end = shake(store.context, name, client, session, ends)
+            assert end.session_reused is resumed
+            session = end.session
+            seen.append(ends[0].getpeercert(binary_form=True))
+        assert [x509.load_der_x509_certificate(der or b"") for der in seen] == [own.certificate] * 2
 
 
 def test_versions_and_suites() -> None:

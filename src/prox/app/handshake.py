@@ -7,7 +7,7 @@ import ssl
 from typing import TYPE_CHECKING, Final, cast
 
 from prox.http.arrival import Arrival, TurnedBackError
-from prox.tls.failures import Attempt, attempt
+from prox.tls.failures import HTTP, Attempt, attempt
 from prox.tls.store import Store
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ _LAST_WORD = 1.0
 _FOREVER = 365 * 86400.0
 """The loop wants a number of seconds. How long closing may take is the connection's business, as without TLS."""
 
-_REASONS = {
-    "HTTP_REQUEST": "tls_plain_http",
+_REASONS = dict.fromkeys(HTTP, "tls_plain_http") | {
     "CERTIFICATE_VERIFY_FAILED": "tls_client_certificate",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "tls_client_certificate",
 }

@@ -14,6 +14,9 @@ from typing import Any, Final
 
 _MESSAGE: Final = b"this port speaks HTTPS, and the request was plain HTTP\n"
 
+HTTP: Final = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})
+"""OpenSSL's reasons where what came is plain HTTP."""
+
 PLAIN_HTTP: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
     b"Connection: close\r\n\r\n%b" % (len(_MESSAGE), _MESSAGE)
@@ -60,7 +63,7 @@ class HandshakeObject(ssl.SSLObject):
         except ssl.SSLError as failure:
             if self._attempt is None or self._attempt.failure is not None:
                 raise
-            if failure.reason == "HTTP_REQUEST" and self._outgoing is not None:
+            if failure.reason in HTTP and self._outgoing is not None:
                 self._outgoing.write(PLAIN_HTTP)
             self._attempt.failed(failure)
             raise ssl.SSLWantReadError from failure  # the loop sends what is there, and waits for the client's end
