@@ -198,6 +198,9 @@ class Origin:
             return UpstreamError(kind, f"{address}: {error}")
         if isinstance(opened, UpstreamError):
             return UpstreamError(opened.kind, f"{address}: {opened}")
+        if self._pools.tally.closed:  # while this one was on its way
+            opened.close()
+            return UpstreamError("upstream_closed", "prox ends")
         sock = opened.transport.get_extra_info("socket")
         if sock.fileno() >= room().connect:
             opened.close()

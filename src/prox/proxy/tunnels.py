@@ -20,6 +20,7 @@ from prox.http.switch import UpstreamEnd
 from prox.http.upstream import UpstreamConnection
 
 from .route import Routed
+from .via import Lines
 
 _WEBSOCKET: Final = b"websocket"
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -33,7 +34,7 @@ async def serve_tunnel(
     head: bytes,
     receiver: Receiver,
     *,
-    via: tuple[bytes, bytes] | None = None,
+    via: Lines | None = None,
     silent: float | None = None,
     idle: float | None = None,
 ) -> UpstreamError | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from prox.http.codec.fields import line_of
 from prox.http.codec.response import ResponseHead
 from prox.http.exchange import Answer
 from prox.http.streams import Sink
 
+Lines: TypeAlias = tuple[bytes, bytes, bytes]
 
-def via_lines(name: str) -> tuple[bytes, bytes]:
-    """The lines of a proxy of this name for a message of HTTP/1.0 and for one of HTTP/1.1."""
-    made = [line_of(b"Via", b"%b %b" % (version, name.encode())) for version in (b"1.0", b"1.1")]
-    return made[0], made[1]
+
+def via_lines(name: str) -> Lines:
+    """The lines of a proxy of this name for a message of HTTP/1.0, of HTTP/1.1 and of HTTP/2, in the order of `minor`."""
+    made = [line_of(b"Via", b"%b %b" % (version, name.encode())) for version in (b"1.0", b"1.1", b"2.0")]
+    return made[0], made[1], made[2]
 
 
 class MarkedAnswer:
@@ -24,7 +28,7 @@ class MarkedAnswer:
 
     __slots__ = ("_answer", "_lines")
 
-    def __init__(self, answer: Answer, lines: tuple[bytes, bytes]) -> None:
+    def __init__(self, answer: Answer, lines: Lines) -> None:
         self._answer = answer
         self._lines = lines
 

@@ -205,6 +205,15 @@ async def test_te_and_trailers_go_up() -> None:
         assert request.trailers == [(b"x-sum", b"6")]
 
 
+async def test_via_tells_the_protocol() -> None:
+    async with (
+        Upstream(speaking(serve)) as upstream,
+        serving(h2(upstream), config={"via": "prox"}) as prox,
+        await prox.connect() as client,
+    ):
+        assert (await client.request(get()))["via"] == b"2.0 prox"
+
+
 @pytest.mark.parametrize("status", [b"204", b"304"])
 async def test_answers_without_a_body(status: bytes) -> None:
     async def talk(peer: Http2Peer) -> None:
@@ -300,11 +309,12 @@ async def test_data_that_does_not_fit_content_length_is_cut(length: int) -> None
         await prox.quiet()
 
 
-async def test_a_body_for_head_is_refused() -> None:
+@pytest.mark.parametrize(("method", "status"), [("HEAD", b"200"), ("GET", b"204"), ("GET", b"304")])
+async def test_a_body_where_none_may_be_goes_nowhere(method: str, status: bytes) -> None:
     async def talk(peer: Http2Peer) -> None:
         request = await peer.request()
-        await peer.raw_headers(request.stream, OK, end=False)
-        await peer.frame(0x0, 0x1, request.stream, b"surprise")
+        await peer.raw_headers(request.stream, [(b":status", status)], end=False)
+        await peer.frame(0x0, 0x1, request.stream, b"HTTP/1.1 200 OK\r\n\r\n")
         await peer.until(lambda: request.stream in peer.resets)
 
     async with (
@@ -312,8 +322,10 @@ async def test_a_body_for_head_is_refused() -> None:
         serving(h2(upstream)) as prox,
         await prox.connect() as client,
     ):
-        await client.send(get(method="HEAD"))
+        await client.send(get(method=method))
         await until(lambda: prox.pipeline.counters.upstream_faults == {"malformed": 1})
+        await client.discard()
+        await prox.quiet()
 
 
 async def test_a_head_that_is_too_large() -> None:

@@ -38,6 +38,7 @@ MAX_BACKLOG: Final = 64 * 1024
 
 _SLICE: Final = 16 * 1024
 _MAX_INTERIM: Final = 32
+_BODILESS: Final = frozenset({204, 304})
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 
 
@@ -52,6 +53,7 @@ class UpstreamStream(UpstreamCall):
     __slots__ = (
         "_backlog",
         "_began",
+        "_bodiless",
         "_body",
         "_body_paused",
         "_connection",
@@ -84,6 +86,7 @@ class UpstreamStream(UpstreamCall):
         self._patient = False
         self._paused = False
         self._began = False
+        self._bodiless = False
         self._withheld = 0
         self._interims = 0
         self.stream = 0
@@ -295,6 +298,7 @@ class UpstreamStream(UpstreamCall):
             )
             return
         self._began = True
+        self._bodiless = self._method == "HEAD" or head.status in _BODILESS
         self.deadline = NEVER
         head.plain = dated(head.plain)
         self._sink = sink = receiver.take(head)
@@ -314,10 +318,9 @@ class UpstreamStream(UpstreamCall):
         if sink is None:
             connection.session.consumed(self.stream, flow)
             return
-        if data and self._method == "HEAD":
-            self._over(
-                UpstreamError("malformed", "an answer to HEAD has a body"), PROTOCOL_ERROR, provoked=True
-            )
+        if data and self._bodiless:  # HTTP/1.1 would take it for the next answer
+            text = "an answer that has no body by its status or method has one"
+            self._over(UpstreamError("malformed", text), PROTOCOL_ERROR, provoked=True)
             return
         if end:
             connection.session.consumed(self.stream, flow + self._withheld)
