@@ -37,7 +37,6 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
 
 NOTED: list[tuple[dict[str, Any], list[str]]] = [
     ({"runtime": {"workers": 2}}, ["runtime.workers"]),
-    (service(h2=True), ["services.web.h2"]),
     (tuning(disable_compression=False), ["services.web.config.disable_compression"]),
     (tuning(flush_interval="50ms"), ["services.web.config.flush_interval"]),
     (tuning(read_buffer_size=1), ["services.web.config.read_buffer_size"]),

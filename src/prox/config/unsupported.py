@@ -59,7 +59,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
     Runtime: {"workers": _Row("note", "several worker processes", _more_than_one)},
     Service: {
         "acme": _Row("error", "automatic certificates"),
-        "h2": _Row("note", "HTTP/2"),
     },
     Tuning: {
         "disable_compression": _Row(

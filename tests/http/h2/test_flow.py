@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from prox.http.h2 import connection as h2_connection
+from prox.http.h2.announced import MAX_STREAMS
 from prox.tasks import spawn
 from support.h2_client import H2Client
 from support.servers import Running, serving, until
@@ -191,7 +191,7 @@ async def test_many_streams_one_after_the_other() -> None:
         left = 600
         running: set[int] = set()
         while left or running:
-            while left and len(running) < h2_connection.MAX_STREAMS:
+            while left and len(running) < MAX_STREAMS:
                 left -= 1
                 running.add(await client.request("GET", f"/{left}"))
             await client.more()

@@ -16,17 +16,17 @@ from prox.http.codec.fields import Headers
 from prox.http.codec.h2.errors import ENHANCE_YOUR_CALM, NO_ERROR, Http2Error, StreamError
 from prox.http.codec.h2.fields import UNKNOWN
 from prox.http.codec.h2.session import Session
-from prox.http.codec.h2.settings import LocalSettings
 from prox.http.codec.request import CHUNKED
-from prox.http.dates import http_date
 from prox.http.exchange import Client
 from prox.http.sockets import send_reset
 from prox.http.tunnel import TUNNEL
 from prox.http.watch import NEVER, Watch
 
 from . import heads
+from .announced import local_settings
 from .exchange import Http2Exchange
 from .inflow import Inflow
+from .refusal import refuse
 
 if TYPE_CHECKING:
     from prox.http.entry import Entry
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 
 WRITE_BUFFER: Final = 256 * 1024
 """Bytes that may wait in the socket for a slow client before answers wait in their streams."""
-
-MAX_STREAMS: Final = 100
-"""Requests of one connection that are served at a time; one more is refused, and the client may try it again."""
-
-STREAM_WINDOW: Final = 256 * 1024
-"""Bytes of a request's body that a client may send ahead of its reader: what one read of HTTP/1.1 may bring."""
 
 _SLICE: Final = 16 * 1024
 """Bytes that a stream sends before the next has its turn: one frame."""
@@ -337,25 +331,8 @@ class Http2Connection(ClientConnection):
             session.reset(stream, ENHANCE_YOUR_CALM, provoked=True)
             self._report(BadMessageError(str(error), 0, error.reason), fields)
             return
-        text = f"{error}\n".encode()
-        said = heads.made_fields(
-            error.status,
-            [
-                (b"date", http_date()),
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", b"%d" % len(text)),
-            ],
-        )
-        told = b"" if (b":method", b"HEAD") in fields else text
-        if len(told) > session.sendable(stream):
-            told = b""
-            said.pop()
-        session.send_headers(stream, said, not told)
-        if told:
-            session.send_data(stream, told, True)
-        if not end:
-            session.reset(stream, NO_ERROR)
-        self._report(error, fields, len(told))
+        size = refuse(session, stream, error, without_body=(b":method", b"HEAD") in fields, end=end)
+        self._report(error, fields, size)
 
     # The way out.
 
@@ -527,15 +504,3 @@ class Http2Connection(ClientConnection):
     def _say_goodbye(self, code: int) -> None:
         self.session.go_away(code)
         self._linger()
-
-
-def local_settings(limits: Limits) -> LocalSettings:
-    """What prox announces to a client: its limits, and a window for each stream that the others do not share."""
-    return LocalSettings(
-        max_concurrent_streams=MAX_STREAMS,
-        # The RFC counts 32 bytes more for each field; what is above the limit by our own count is answered with its name.
-        max_header_list_size=limits.max_header_bytes + 32 * (limits.max_header_count + 8),
-        stream_window=STREAM_WINDOW,
-        connection_window=MAX_STREAMS * STREAM_WINDOW,
-        connect_protocol=True,
-    )
