@@ -206,8 +206,8 @@ class Http2Connection(ClientConnection):
             self.session.reset(stream, error.code, provoked=True)
             self._report(BadMessageError(str(error), 0), fields)
             return
-        except BadMessageError as error:
-            self._refuse(stream, error, fields, end=end)
+        except BadMessageError as refused:  # another name: compiled, a name has one type
+            self._refuse(stream, refused, fields, end=end)
             return
         exchange = Http2Exchange(self, stream, asked, monotonic())
         self._streams[stream] = exchange
