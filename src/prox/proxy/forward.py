@@ -94,7 +94,8 @@ class HeadBuilder:
         if exchange.head.rare is not None:
             parts += self._rare(routed, exchange.head.rare)
         if self._via is not None:
-            parts.append(self._via[exchange.head.minor])
+            # A head of HTTP/2 is told as one of HTTP/1.1; Via names what was received.
+            parts.append(self._via[2 if exchange.protocol == "HTTP/2.0" else exchange.head.minor])
         parts.append(fixed)
         for name, value in routed.headers:
             if name.lower() != b"host":

@@ -141,6 +141,13 @@ async def test_fields_of_a_connection_do_not_reach_the_client() -> None:
         assert [name for name, _ in got.fields] == [b"x-end", b"date", b"content-length"]
 
 
+async def test_via() -> None:
+    async with talking(via="gate") as (upstream, _prox, client):
+        got = await client.get()
+        assert b"\r\nVia: 2.0 gate\r\n" in upstream.peers[0].received
+        assert got.get(b"via") == b"1.1 gate"
+
+
 async def test_interim_answers() -> None:
     pieces = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nKeep-Alive: timeout=5\r\n\r\n", OK
     async with talking(sending(*pieces)) as (_upstream, _prox, client):

@@ -172,7 +172,7 @@ def _make_section(authority: bytes, pairs: tuple[tuple[bytes, bytes], ...]) -> _
 
 
 _read_line: Final = lru_cache(maxsize=1024)(_make_line)
-_read_section: Final = lru_cache(maxsize=1024)(_make_section)
+_read_section: Final = lru_cache(maxsize=512)(_make_section)
 
 
 def _too_large(pairs: Headers, limits: Limits) -> BadMessageError:
