@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,19 @@ async def test_a_certificate_of_its_own_is_said(tmp_path: Path) -> None:
         await prox.address()
         prox.signal(signal.SIGTERM)
         assert await prox.exited() == 0
+
+
+async def test_without_tls_nothing_of_it_is_loaded() -> None:
+    code = """
+import asyncio, sys, prox
+config = {"services": {"web": {"listen": "127.0.0.1:0", "routes": [{"action": {"type": "drop"}}]}}}
+async def main():
+    async with prox.Server(config):
+        print(sorted({"cryptography", "prox.tls.store", "prox.app.securing"} & sys.modules.keys()))
+asyncio.run(main())
+"""
+    program = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    assert (await program.communicate())[0] == b"[]\n"
 
 
 async def test_an_idle_connection_takes_less_than_40_kib(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ async def test_a_client_that_goes_while_nobody_reads(tmp_path: Path) -> None:
             await client.send(b"POST / HTTP/1.1\r\nHost: a.b\r\nContent-Length: 100000000\r\n\r\n")
             client._writer.write(b"x" * 20_000_000)
             await until(lambda: any(connection.is_paused for connection in running.connections))
-            client._writer.transport.abort()
+            client.abort()
         await running.quiet()
         assert ends(running) == {"client_aborted": 1}
 
