@@ -240,6 +240,42 @@ class TestForwardProxy:
         assert first(rules, "x.test") == 4
 
 
+class TestConnect:
+    @pytest.mark.parametrize(
+        ("rule", "taken"),
+        [
+            (None, False),
+            (Rule(domain="h.test"), False),
+            (Rule(methods=["GET"], forward_proxy=True), False),
+            (Rule(path="/*", forward_proxy=True), False),
+            (Rule(path="/*", methods=["CONNECT"]), False),
+            (Rule(domain="*.example", forward_proxy=True), False),
+            (Rule(forward_proxy=True), True),
+            (Rule(domain="*.test", forward_proxy=True), True),
+            (Rule(methods=["get", "connect"]), True),
+            (Rule(methods=["connect"], domain="h.test", forward_proxy=True), True),
+        ],
+    )
+    def test_only_routes_that_say_so_take_it(self, rule: Rule | None, taken: bool) -> None:
+        assert (routing.compile([(rule, 0)]).match_connect("h.test") is not None) is taken
+
+    def test_the_first_of_them_with_its_place_and_captures(self) -> None:
+        rules = [
+            None,
+            Rule(domain="*.test", forward_proxy=True),
+            Rule(domain="h.test", methods=["CONNECT"]),
+            Rule(domain="h.example", methods=["CONNECT"]),
+        ]
+        table = routing.compile([(rule, number) for number, rule in enumerate(rules)])
+        found = table.match_connect("h.test")
+        assert found is not None
+        assert (found.index, found.value, found.match_domain, found.key) == (1, 1, "h", "h")
+        other = table.match_connect("h.example")
+        assert other is not None
+        assert other.index == 3
+        assert table.match_connect("other.example.org") is None
+
+
 class TestOrder:
     def test_no_routes(self) -> None:
         assert first([], "h.test") == -1

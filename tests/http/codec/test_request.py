@@ -374,3 +374,41 @@ def test_heads_that_are_long_are_not_remembered() -> None:
         head = b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: %b\r\n\r\n" % value
         assert parser.parse(head).forwarded_for == value
     assert request_module._interpret.cache_info().currsize == kept
+
+
+# Upgrades and CONNECT.
+
+
+@pytest.mark.parametrize(
+    ("lines", "upgrade"),
+    [
+        (["Connection: upgrade", "Upgrade: websocket"], b"websocket"),
+        (["Connection: x, UPGRADE", "Upgrade: WebSocket , a/1"], b"WebSocket, a/1"),
+        (["Connection: upgrade", "Upgrade: a", "upgrade: b"], b"a, b"),
+        (
+            ["Connection: upgrade", "Upgrade: h2c, httpx, http, HTTP/3, h2-14, H2C-1, tls/1.2, tlsx"],
+            b"httpx, tlsx",
+        ),
+        (["Connection: upgrade", "Upgrade: a b, a/b/c, /a, a/, ,"], b""),
+        (["Connection: upgrade"], b""),
+        (["Upgrade: websocket"], b""),
+        (["Connection: upgrade", "Upgrade: websocket", "Content-Length: 0"], b"websocket"),
+        (["Connection: upgrade", "Upgrade: websocket", "Content-Length: 1"], b""),
+        (["Connection: upgrade", "Upgrade: websocket", "Transfer-Encoding: chunked"], b""),
+    ],
+)
+def test_upgrades(lines: list[str], upgrade: bytes) -> None:
+    request = parse(head(*lines))
+    assert (b"" if request.rare is None else request.rare.upgrade) == upgrade
+
+
+def test_no_upgrade_on_http_1_0() -> None:
+    request = parse(head("Connection: upgrade", "Upgrade: websocket", line="GET / HTTP/1.0"))
+    assert request.rare is None
+
+
+def test_an_upgrade_is_no_matter_of_the_request_before() -> None:
+    first = parse(head("Connection: upgrade", "Upgrade: websocket"))
+    assert first.rare is not None
+    assert parse(head("Connection: upgrade")).rare is None
+    assert parse(head("Connection: upgrade", "Upgrade: websocket")).rare is not None
