@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from .records import RecordObject
+
 
 class TlsFileError(Exception):
     """A file of certificates or a key can't be used; the text names it and says why.
@@ -78,6 +80,7 @@ def client_context(files: ClientFiles) -> ssl.SSLContext:
         TlsFileError: a file can't be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslobject_class = RecordObject
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False  # RFC 9110 section 4.3.4
     if files.ca is None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
+from .records import RecordObject
+
 _MESSAGE: Final = b"this port speaks HTTPS, and the request was plain HTTP\n"
 
 HTTP: Final = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})
@@ -48,7 +50,7 @@ attempt: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
 """The handshake that a connection begins with: the loop makes its TLS object in a copy of the context that it was set in."""
 
 
-class HandshakeObject(ssl.SSLObject):
+class HandshakeObject(RecordObject):
     """A TLS object that hands its failed handshake to the `attempt`."""
 
     _attempt: Attempt | None = None
