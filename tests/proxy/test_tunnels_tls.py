@@ -150,6 +150,30 @@ async def test_an_upstream_that_ends_without_a_word_of_tls(tmp_path: Path, who: 
         await it.prox.quiet(idle=0)
 
 
+async def test_an_upstream_that_never_says_its_end(tmp_path: Path) -> None:
+    """It has got all, and answers no close_notify: prox does not wait for it."""
+    got = asyncio.get_running_loop().create_future()
+
+    async def script(peer: UpstreamPeer) -> None:
+        await peer.request()
+        await peer.send(SWITCHED)
+        got.set_result(await peer.tunnelled())
+        peer._writer.transport.pause_reading()  # so that its TLS sees nothing more
+        await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    async with between(tmp_path, script, "upstream") as it:
+        async with await it.connect() as client:
+            await upgraded(client)
+            await client.send(b"last")
+            assert await got == b"last"
+            client.half_close()
+            start = loop.time()
+            await client.closed()
+        await it.prox.quiet(idle=0)
+        assert loop.time() - start < 10
+
+
 @WHO
 @pytest.mark.parametrize("end", ["client", "upstream"])
 async def test_abrupt_ends(tmp_path: Path, who: str, end: str) -> None:

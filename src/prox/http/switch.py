@@ -18,7 +18,7 @@ from .codec.errors import BadMessageError
 from .codec.response import ResponseHead, ResponseParser
 from .dates import dated
 from .errors import UpstreamError
-from .sockets import is_lost, read_left, send_reset, tls_left
+from .sockets import has_sent_all, is_lost, read_left, send_reset, tls_left
 from .watch import NEVER, Watch
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 FLUSH = 30.0
 """Seconds that an upstream may take for what a tunnel that has ended still holds for it."""
+
+CLOSE_NOTIFY: Final = 0.1
+"""Seconds between two looks whether a TLS connection that closes has sent all: nobody waits for a close_notify."""
 
 LOOK_AGAIN = 0.5
 """Seconds after which it is looked whether an upstream that prox does not read from is lost."""
@@ -397,10 +400,11 @@ class UpstreamEnd:
         if body is not None:
             body.stop()
         if not self.transport.is_closing():
-            self._until = self._loop.time() + FLUSH
-            if self._watch is not None:
-                self._watch.expect(self._until)
+            now = self._loop.time()
+            self._until = now + FLUSH
             self.transport.close()
+            if self._watch is not None:
+                self._watch.expect(self._until if self._halves else now + CLOSE_NOTIFY)
         self.finished.set()
 
     def _break(self, error: UpstreamError) -> None:
@@ -432,9 +436,10 @@ class UpstreamEnd:
 
     def _check(self, now: float) -> float:
         if self.finished.done:
-            if now >= self._until:
+            if now >= self._until or (not self._halves and has_sent_all(self.transport)):
                 self.transport.abort()
-            return self._until
+                return NEVER
+            return self._until if self._halves else min(self._until, now + CLOSE_NOTIFY)
         due = NEVER
         if self._paused:
             if is_lost(self.transport):  # a transport that does not read does not tell
