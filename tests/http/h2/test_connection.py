@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from prox.http.h2.exchange import Http2Exchange
 from prox.tasks import spawn
 from support.h2_client import H2Client
 from support.servers import Running, make_config, read_log, serving, until
@@ -139,6 +141,20 @@ async def test_fields_of_a_connection_do_not_reach_the_client() -> None:
     async with talking(answering(said)) as (_upstream, _prox, client):
         got = await client.get()
         assert [name for name, _ in got.fields] == [b"x-end", b"date", b"content-length"]
+
+
+async def test_an_exchange_does_not_wait_for_the_garbage_collector() -> None:
+    async with talking() as (_upstream, _prox, client):
+        await client.get()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                await client.get()
+            left = [it for it in gc.get_objects() if isinstance(it, Http2Exchange)]
+            assert len(left) <= 1, "they hold on to themselves"
+        finally:
+            gc.enable()
 
 
 async def test_via() -> None:

@@ -398,7 +398,7 @@ class Http2Connection(ClientConnection):
         if self._streams.pop(stream, None) is None:
             return
         self._queue.pop(stream, None)
-        exchange.finish_request()
+        exchange.finish()
         if not self._streams and not self._lingering:
             if self._draining:
                 self._close_if_drained()

@@ -53,6 +53,13 @@ _STRIPPED: Final = frozenset(
 )
 
 
+def _nothing(error: BaseException | None) -> None:
+    """Nothing ends here."""
+
+
+_OVER: Final = Flow(_nothing)
+
+
 class Http2Exchange(Exchange):
     """One stream's request, and its answer.
 
@@ -350,8 +357,9 @@ class Http2Exchange(Exchange):
                 self.fail(RuntimeError("the answer was left unfinished"))
         self.connection.advance(self)
 
-    def finish_request(self) -> None:
-        """The answer is complete: who still sends is told that nobody wants it (RFC 9113 section 8.1)."""
+    def finish(self) -> None:
+        """All is over: who still sends is told that nobody wants it (RFC 9113 section 8.1)."""
+        self.flow = _OVER  # its own holds on to this exchange: the two would wait for the garbage collector
         upload = self.upload
         if upload is not None and upload.open:
             upload.over = True
