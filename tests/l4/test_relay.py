@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import os
 import random
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -400,3 +402,15 @@ def test_a_pipe_with_something_in_it_is_not_used_again() -> None:
     assert not stores.spare
     one.close()
     other.close()
+
+
+def test_where_descriptors_run_short_it_copies() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        store = Stores().take()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert isinstance(store, Buffer)
