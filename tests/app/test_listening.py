@@ -50,11 +50,14 @@ def test_no_host_is_both_families(host: str) -> None:
 
 
 def test_ipv6_alone_takes_no_ipv4() -> None:
-    listener = bind(tcp("::"))
-    listener.listen()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", int(listener.bound[1])))
-    close(listener)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # no other program listens there meanwhile, nor does this one
+        port = held.getsockname()[1]
+        listener = bind(tcp("::", port))
+        listener.listen()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        close(listener)
 
 
 def test_it_refuses_connections_until_it_listens() -> None:

@@ -246,7 +246,7 @@ plugin = Plugin()
 plugin.on_configure(lambda route: route.set_targets(["10.0.0.1:80"]))
 plugin.run()
 """)
-    outcomes = list(run(Subject([sys.executable, path], patience=QUICK), CHECKS))
+    outcomes = list(run(Subject([sys.executable, path], patience=CALM), CHECKS))
     assert [(o.check.name, o.message) for o in outcomes if o.result == "fail"] == []
     assert {o.check.group for o in outcomes if o.result == "pass"} == {"lines", "ready", "life", "output"}
 

@@ -126,7 +126,7 @@ class Origin:
         return opened if isinstance(opened, UpstreamConnection) else opened.take()
 
     async def _connect_together(self, streams: StreamSupply) -> UpstreamCall:
-        """Requests that come while an HTTP/2 connection is on its way share it; nobody's leaving ends the attempt."""
+        """Requests that come while an HTTP/2 connection is on its way share it; it is given up when the last has left."""
         while True:
             attempt = self._attempt
             if attempt is None:
@@ -137,8 +137,12 @@ class Origin:
                 opened = await asyncio.shield(attempt)
             finally:
                 self._waiting -= 1
-                if not self._waiting and attempt.done():
-                    asyncio.get_running_loop().call_soon(self._drop_unclaimed)
+                if not self._waiting:
+                    if attempt.done():
+                        asyncio.get_running_loop().call_soon(self._drop_unclaimed)
+                    else:
+                        self._attempt = None
+                        attempt.cancel()
             if isinstance(opened, UpstreamError):
                 raise UpstreamError(opened.kind, str(opened), retry_after=opened.retry_after)
             if isinstance(opened, UpstreamConnection):
@@ -156,14 +160,20 @@ class Origin:
                 raise UpstreamError(failure.kind, str(failure))
 
     def _attempted(self, attempt: asyncio.Task[_Opened | UpstreamError]) -> None:
-        self._attempt = None
+        given_up = self._attempt is not attempt
+        if not given_up:
+            self._attempt = None
         if attempt.cancelled():
             return
         opened = attempt.result()
-        if not isinstance(opened, UpstreamError):
-            self._unclaimed = opened
-            if not self._waiting:
-                self._drop_unclaimed()
+        if isinstance(opened, UpstreamError):
+            return
+        if given_up:  # and came in the same turn
+            opened.close()
+            return
+        self._unclaimed = opened
+        if not self._waiting:
+            self._drop_unclaimed()
 
     def _drop_unclaimed(self) -> None:
         """Nobody waits any more for what was opened."""
