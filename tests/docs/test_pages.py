@@ -34,6 +34,8 @@ PAGES = [
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if "```console" in page.read_text()),
 ]
 DEADLINE = 10.0
+LONG = pytest.mark.timeout(90)
+"""A page is many commands, each with a deadline of its own."""
 
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _INCLUDED = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)
@@ -287,7 +289,9 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.stem, marks=[needs_go, COLD] if "$ prox build" in page.read_text() else [])
+        pytest.param(
+            page, id=page.stem, marks=[needs_go, COLD] if "$ prox build" in page.read_text() else [LONG]
+        )
         for page in PAGES
     ],
 )
