@@ -20,7 +20,7 @@ from support.servers import Running, serving, until
 from support.upstream import Upstream
 
 CONNECTIONS = 200
-PATIENCE = 2.0
+PATIENCE = 6.0
 """Seconds within which another client has its answer, on a machine that is busy with the attack."""
 
 
@@ -96,7 +96,9 @@ async def test_slow_reads(tmp_path: Path) -> None:
     routes = {"action": {"type": "serve", "root": str(tmp_path / "root")}}
     async with serving(routes, config={"write_timeout": "2s"}) as prox:
         attacking = spawn(attack(prox, *READ, seconds=5, path="/big.bin"), "attack")
-        await until(lambda: len(prox.entry.connections) >= CONNECTIONS)
+        await until(
+            lambda: len(prox.entry.connections) >= CONNECTIONS // 2
+        )  # the first may have gone before the last come
         # slowhttptest itself does not notice that it was reset.
         await until(lambda: len(prox.entry.connections) < 3, "slow readers are left")
         assert not attacking.done()
