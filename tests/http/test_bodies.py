@@ -189,7 +189,9 @@ class Buffered:
 
     def look(self) -> None:
         sizes = [c.transport.get_write_buffer_size() + len(c._buffer) for c in self._prox.connections]
-        sizes += [c.transport.get_write_buffer_size() + len(c._buffer) for c in self._prox.pools.open]
+        sizes += [
+            c.transport.get_write_buffer_size() + len(c._buffer) for c in self._prox.upstream_connections
+        ]
         self.most = max(self.most, *sizes, 0)
 
 

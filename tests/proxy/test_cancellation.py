@@ -83,17 +83,17 @@ async def after_a_hint(client: Client, upstream: Upstream, prox: Running) -> Non
 
 async def in_the_answers_head(client: Client, upstream: Upstream, prox: Running) -> None:
     await client.send(get())
-    await until(lambda: any(connection._buffer for connection in prox.pools.open))
+    await until(lambda: any(connection._buffer for connection in prox.upstream_connections))
 
 
 async def after_the_answers_head(client: Client, upstream: Upstream, prox: Running) -> None:
     await client.send(get())
-    await until(lambda: any(connection._sink is not None for connection in prox.pools.open))
+    await until(lambda: any(connection._sink is not None for connection in prox.upstream_connections))
 
 
 async def while_it_is_slow(client: Client, upstream: Upstream, prox: Running) -> None:
     await client.send(get())
-    await until(lambda: any(connection._paused for connection in prox.pools.open))
+    await until(lambda: any(connection._paused for connection in prox.upstream_connections))
 
 
 async def on_a_pooled_connection(client: Client, upstream: Upstream, prox: Running) -> None:

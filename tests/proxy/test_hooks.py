@@ -640,7 +640,7 @@ async def test_a_long_answer_waits_for_on_response_outside_of_memory(tmp_path: P
     ):
         await client.send(get("/", 'X-Answer: "wait"'))
         await until(lambda: it.notes("response"))
-        await until(lambda: any(connection._paused for connection in it.prox.pools.open))
+        await until(lambda: any(connection._paused for connection in it.prox.upstream_connections))
         assert len(sent) < 15
         it.let_go()
         assert (await client.head()).status == 200
@@ -711,7 +711,7 @@ async def test_an_upstream_that_breaks_while_its_answer_is_held(tmp_path: Path, 
         await client.send(get("/", 'X-Answer: "wait"'))
         await until(lambda: it.notes("response"))
         # It has seen the end, or reads no further before the plugin has decided.
-        await until(lambda: all(connection._paused for connection in it.prox.pools.open))
+        await until(lambda: all(connection._paused for connection in it.prox.upstream_connections))
         it.let_go()
         with pytest.raises(CutError) as caught:
             await client.response()

@@ -16,6 +16,7 @@ from prox.app.application import Application
 from prox.http.entry import Entry
 from prox.http.pool import Pools
 from prox.http.server import ServerConnection
+from prox.http.upstream import UpstreamConnection
 from prox.proxy.pipeline import Pipeline
 from support.client import Client
 
@@ -43,6 +44,11 @@ class Running:
     @property
     def pools(self) -> Pools:
         return self.application._pools
+
+    @property
+    def upstream_connections(self) -> list[UpstreamConnection]:
+        """Those of HTTP/1.1."""
+        return [each for each in self.pools.open if isinstance(each, UpstreamConnection)]
 
     @property
     def pipeline(self) -> Pipeline:
