@@ -21,7 +21,12 @@ REQUESTS = [
     + b"3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\n",
     get("http://test.example/", method="OPTIONS"),
     get("*", "Max-Forwards: 3", method="OPTIONS"),
-    get("/chat", "Connection: keep-alive, Upgrade", "Upgrade: h2c, websocket, other/1", "Sec-WebSocket-Key: abc"),
+    get(
+        "/chat",
+        "Connection: keep-alive, Upgrade",
+        "Upgrade: h2c, websocket, other/1",
+        "Sec-WebSocket-Key: abc",
+    ),
     b"GET / HTTP/1.0\r\n\r\n",
     get("/", "Connection: close"),
     b"\r\n" + get("/after-an-empty-line"),

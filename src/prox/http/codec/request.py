@@ -251,9 +251,10 @@ def made_head(method: str, target: bytes, plain: bytes, special: Headers) -> Req
     Raises:
         BadMessageError: with the status that the client deserves.
     """
-    interpret = (
-        _interpret if sum([len(value) for _, value in special]) <= _MAX_REMEMBERED else _interpret.__wrapped__
-    )
+    size = 0
+    for _, value in special:
+        size += len(value)
+    interpret = _interpret if size <= _MAX_REMEMBERED else _interpret.__wrapped__
     return RequestHead(method, target, 1, plain, special, interpret(tuple(special), 1))
 
 
