@@ -778,3 +778,28 @@ async def test_max_connections_counts_requests() -> None:
         assert sorted([(await each).status for each in responses]) == [200, 200, 503]
         for client in clients:
             client.close()
+
+
+async def test_a_connection_that_names_its_client_is_that_clients_alone() -> None:
+    named: list[bytes] = []
+
+    async def script(peer: UpstreamPeer) -> None:
+        while b"\r\n" not in peer._rest:
+            await peer.more()
+        line, _, peer._rest = peer._rest.partition(b"\r\n")
+        named.append(line)
+        spoken = Http2Peer(peer)
+        await spoken.start()
+        for event in spoken.connection.receive_data(peer._rest):
+            spoken._take(event)
+        peer._rest = b""
+        await spoken.flush()
+        await spoken.answer((await spoken.request()).stream)
+        await spoken.serve()
+
+    async with Upstream(script) as upstream, serving(h2(upstream, send_proxy=1)) as prox:
+        for _ in range(2):
+            async with await prox.connect() as client:
+                assert (await client.request(get())).status == 200
+                await prox.quiet(idle=0, connections=1)
+        assert [line.split(b" ")[:2] for line in named] == [[b"PROXY", b"TCP4"]] * 2
