@@ -97,8 +97,8 @@ class Relay:
 
     Attributes:
         finished: it has ended, and both sockets are closed.
-        reason: why, where it was not by the last word of both: client_aborted, upstream_reset, relay_idle_timeout, or what `stop`
-            was given.
+        reason: why, where it was not by the last word of both: client_aborted, upstream_reset, relay_idle_timeout, or what
+            `stop` was given.
     """
 
     def __init__(
