@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from prox.tasks import spawn
 from support.client import CutError, get, post, post_chunked
 from support.h2_server import Headers, Http2Peer, speaking
-from support.servers import serving, until
+from support.servers import serving, until, write_sdk_plugin
 from support.upstream import Upstream, UpstreamPeer
 
 MAX_CONCURRENT_STREAMS = 0x3
@@ -803,3 +804,48 @@ async def test_a_connection_that_names_its_client_is_that_clients_alone() -> Non
                 assert (await client.request(get())).status == 200
                 await prox.quiet(idle=0, connections=1)
         assert [line.split(b" ")[:2] for line in named] == [[b"PROXY", b"TCP4"]] * 2
+
+
+async def test_a_plugin_sees_an_answer_before_its_client(tmp_path: Path) -> None:
+    """Its body waits in the window meanwhile."""
+    plugin = write_sdk_plugin(
+        tmp_path,
+        """
+        @plugin.on_response
+        async def mark(response):
+            await asyncio.sleep(0.05)
+            return response.modify(headers={"X-Seen": str(response.status)})
+        """,
+    )
+    big = bytes(300_000)
+
+    async def talk(peer: Http2Peer) -> None:
+        request = await peer.request()
+        connection = peer.connection
+        connection.send_headers(request.stream, OK)
+        sent = 0
+        while sent < len(big):
+            room = min(
+                connection.local_flow_control_window(request.stream),
+                connection.max_outbound_frame_size,
+                len(big) - sent,
+            )
+            if room:
+                connection.send_data(request.stream, big[sent : sent + room])
+                sent += room
+                await peer.flush()
+            else:
+                await peer.more()
+        connection.end_stream(request.stream)
+        await peer.flush()
+        await peer.serve()
+
+    async with (
+        Upstream(speaking(talk)) as upstream,
+        serving({**h2(upstream), "plugins": [plugin]}) as prox,
+        await prox.connect() as client,
+    ):
+        response = await client.request(get())
+        assert response["x-seen"] == b"200"
+        assert response.body == big
+        await prox.quiet(idle=1, connections=1)
