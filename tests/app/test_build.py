@@ -71,6 +71,7 @@ async def test_the_access_log_of_the_route_beats_the_actions_and_the_roots(
 
 
 @pytest.mark.alone
+@pytest.mark.alone
 async def test_ten_thousand_routes_hold_no_request_up() -> None:
     """They are loaded and built in a thread; the loop waits for none of it but the swap."""
     action = {"type": "proxy", "upstream": "{target}"}
