@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Final
 
 _ENDED: Final[Any] = object()
+_NOTHING: Final[Any] = None
+_NO_STEPS: Final[Any] = None
 
 
 class Completion:
@@ -58,11 +60,10 @@ class Flow:
 
     __slots__ = ("_cancelled", "_coro", "_on_end", "_steps", "_waiting", "running")
 
-    _coro: Coroutine[Any, Any, None]
-    _steps: Iterator[Any]
-
     def __init__(self, on_end: Callable[[BaseException | None], None]) -> None:
         self._on_end = on_end
+        self._coro: Coroutine[Any, Any, None] = _NOTHING
+        self._steps: Iterator[Any] = _NO_STEPS
         self._waiting: Completion | asyncio.Future[Any] | None = None
         self._cancelled = False
         self.running = False
@@ -120,4 +121,7 @@ class Flow:
 
     def _finish(self, error: BaseException | None) -> None:
         self.running = False
+        # Compiled, a coroutine that has ended still holds all that it knew: what leads to this Flow would be a circle.
+        self._coro = _NOTHING
+        self._steps = _NO_STEPS
         self._on_end(error)
