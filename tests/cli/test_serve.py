@@ -149,7 +149,10 @@ async def test_log_level(
         logging={"level": configured},
     )
     async with ProxProcess(config, *arguments, env=env) as prox:
-        await until((tmp_path / "s.sock").exists)
+        if info:
+            await prox.said("service web listens on ")
+        else:
+            await until((tmp_path / "s.sock").exists)
         prox.signal(signal.SIGTERM)
         assert await prox.exited() == 0
     assert bool(prox.records) is info
