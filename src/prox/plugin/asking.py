@@ -173,10 +173,10 @@ class Asking(Generic[P, R]):
             frame = marshal_envelope(self.type, payload, limit)
         except EncodeError as error:
             raise RequestNotEncodable(400, str(error)) from error
-        except FrameTooLarge as error:
+        except FrameTooLarge as too_large:
             if _answers_doing(payload, limit):
-                raise CallError(ErrorKind.TOO_LARGE, f"the answer's headers: {error}") from error
-            raise RequestNotEncodable(431, str(error)) from error
+                raise CallError(ErrorKind.TOO_LARGE, f"the answer's headers: {too_large}") from too_large
+            raise RequestNotEncodable(431, str(too_large)) from too_large
         if route_id == self.route_id:
             self._frames[features] = frame
         return frame
@@ -209,8 +209,8 @@ def frame_of(info: RequestInfo, route_id: str, caller: Caller) -> bytes:
         return marshal_envelope(HookType.ON_REQUEST, info, caller.max_frame)
     except EncodeError as error:
         raise RequestNotEncodable(400, str(error)) from error
-    except FrameTooLarge as error:
-        raise RequestNotEncodable(431, str(error)) from error
+    except FrameTooLarge as too_large:
+        raise RequestNotEncodable(431, str(too_large)) from too_large
 
 
 def check_path(result: AuthorizeResult, step: Step) -> None:

@@ -138,8 +138,8 @@ class Caller:
         try:
             connection = self._idle.pop() if self._idle else await self._wait_for_connection(deadline)
             answer = await connection.ask(frame, deadline)
-        except CallError as error:
-            self._failed(error)
+        except CallError as failure:
+            self._failed(failure)
             raise
         self.failures = 0
         try:
