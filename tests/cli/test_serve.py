@@ -426,6 +426,8 @@ async def test_log_settings_change_with_a_reload(tmp_path: Path) -> None:
         config.write_text("{")
         await prox.said("the one before stays in force", 2)
         assert {record["level"] for record in prox.records[count:]} == {"error"}
+        # stderr comes first.
+        await until(lambda: "the one before stays in force" in (tmp_path / "error.log").read_text())
         logged = [json.loads(line) for line in (tmp_path / "error.log").read_text().splitlines()]
         assert any("the one before stays in force" in record["msg"] for record in logged)
 
