@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
@@ -158,7 +158,7 @@ async def test_an_upstream_that_never_says_its_end(tmp_path: Path) -> None:
         await peer.request()
         await peer.send(SWITCHED)
         got.set_result(await peer.tunnelled())
-        peer._writer.transport.pause_reading()  # so that its TLS sees nothing more
+        cast("asyncio.Transport", peer._writer.transport).pause_reading()  # so that its TLS sees nothing more
         await asyncio.Event().wait()
 
     loop = asyncio.get_running_loop()
