@@ -21,6 +21,12 @@ ASKED = 256 << 10
 
 def connected(tmp_path: Path) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """A server's and a client's end, shaken hands in memory."""
+    server, client, _ = wired(tmp_path)
+    return server, client
+
+
+def wired(tmp_path: Path) -> tuple[ssl.SSLObject, ssl.SSLObject, ssl.MemoryBIO]:
+    """The same, and what leads to the server."""
     made = authority().issue("a.example.com")
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority().pem)
@@ -34,7 +40,7 @@ def connected(tmp_path: Path) -> tuple[ssl.SSLObject, ssl.SSLObject]:
             with suppress(ssl.SSLWantReadError):
                 end.do_handshake()
     assert client.version() == "TLSv1.3"
-    return server, client
+    return server, client, up
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -65,3 +71,30 @@ def test_less_may_be_asked_for(tmp_path: Path) -> None:
     room = bytearray(6)
     assert server.read(6, room) == 6  # type: ignore[comparison-overlap] # with a buffer it is a number
     assert room == b"456789"
+
+
+def test_a_record_that_has_come_in_part_is_no_end(tmp_path: Path) -> None:
+    server, client, wire = wired(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ssl.SSLWantReadError):
+            server.read(ASKED)
+    client.write(b"whole")
+    record = wire.read()
+    for index in range(len(record)):
+        with pytest.raises(ssl.SSLWantReadError):
+            server.read(ASKED)
+        wire.write(record[index : index + 1])
+    assert server.read(ASKED) == b"whole"
+
+
+def test_the_end_is_told_where_it_was_said_and_where_it_was_not(tmp_path: Path) -> None:
+    server, client = connected(tmp_path)
+    client.write(b"last")
+    with suppress(ssl.SSLWantReadError):
+        client.unwrap()
+    assert [server.read(ASKED) for _ in range(3)] == [b"last", b"", b""]
+
+    server, _, wire = wired(tmp_path)
+    wire.write_eof()
+    with pytest.raises(ssl.SSLEOFError):
+        server.read(ASKED)
