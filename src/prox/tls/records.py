@@ -38,8 +38,8 @@ class RecordObject(ssl.SSLObject):
         """See ssl.SSLObject."""
         incoming, tls = self._incoming, self._sslobj
         if not (incoming.pending or self._ending or incoming.eof or tls.pending()):
-            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "nothing to read")
-        size = min(len, RECORD)
+            raise ssl.SSLWantReadError
+        size = len if len < RECORD else RECORD  # noqa: FURB136 - no call, at every read
         got: bytes = tls.read(size) if buffer is None else tls.read(size, buffer)
         if not got:
             self._ending = True
