@@ -16,6 +16,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
+
 from prox.app.application import Application
 from prox.app.loading import load_served
 from prox.plugin import Delays, Manager, PluginState
@@ -158,6 +160,7 @@ async def soaking(
         server.close()
 
 
+@pytest.mark.alone
 async def test_no_request_passes_unguarded_whatever_happens_to_the_guard(tmp_path: Path) -> None:
     events = ["kill"] * 35 + ["hang"] * 15 + ["swap"] * 25 + ["reload"] * 25
     Random(4).shuffle(events)

@@ -182,6 +182,8 @@ class Subject:
         try:
             connection = self.plugin.connection()
         except OSError as error:
+            if self.plugin.exited(self.patience.quiet):  # its socket goes first
+                raise CheckFailedError(ended(self.plugin)) from error
             raise CheckFailedError(f"can't connect to {self.plugin.ready().socket}: {error}") from error
         try:
             yield connection
