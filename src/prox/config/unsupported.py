@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .model import (
     Config,
     Model,
-    ProxyAction,
     Runtime,
     Service,
     Tuning,
@@ -68,7 +67,6 @@ UNBUILT: dict[type[Model], dict[str, _Row]] = {
         "read_buffer_size": _Row("note", "sizes of buffers", _set),
         "write_buffer_size": _Row("note", "sizes of buffers", _set),
     },
-    ProxyAction: {},
 }
 
 
