@@ -221,11 +221,12 @@ async def test_what_is_left_of_its_group_ends_with_it(tmp_path: Path) -> None:
     ids=["eof", "sigterm", "ignores", "forks", "floods stdout", "floods stderr", "stopped"],
 )
 async def test_stop_always_ends(tmp_path: Path, body: str, status: int) -> None:
-    run = Run(spec(tmp_path, body), replace(QUICK, stop_eof=0.1, stop_term=0.1))
+    ends_itself = status >= 0  # as soon as its interpreter has got so far
+    run = Run(spec(tmp_path, body), replace(QUICK, stop_eof=10.0 if ends_itself else 0.1, stop_term=0.1))
     await run.process.start()
     if "up" in body or "Popen" in body:
         await until(lambda: run.lines)
-    await asyncio.wait_for(run.process.stop(), 3)
+    await asyncio.wait_for(run.process.stop(), 12 if ends_itself else 3)
     assert run.process.returncode == status
     assert run.process.pid is not None
     assert not alive(run.process.pid)
